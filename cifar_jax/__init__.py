@@ -1,0 +1,1 @@
+"""Train a tiny image classifier in JAX."""

@@ -1,0 +1,196 @@
+"""The commands: train (the default), eval, summary and data. Imports jax only to run one."""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cifar_jax.config import Config, load_config, validate
+from cifar_jax.overrides import override, print_fields
+from cifar_jax.ranges import ConfigError
+from cifar_jax.runtime.workdir import Workdir
+
+COMMANDS = {
+    "train": "train a network, or go on with an interrupted run (the default)",
+    "eval": "evaluate the network of a run",
+    "summary": "show layers, parameters, receptive field and cost",
+    "data": "fetch the data set and verify it",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+      argv: words after the program's name.
+
+    Returns:
+      The exit status: 0; 1 for a run that failed; 2 for what the user has to put right; 130 after
+      Ctrl-C. Each failure is one line on standard error.
+    """
+    words = list(argv)
+    name = words.pop(0) if words and not words[0].startswith("-") else "train"
+    if name not in COMMANDS:
+        return _refuse(f"{name}: no such command; there are {', '.join(COMMANDS)}")
+    parser = _parser(name)
+    try:
+        options, overrides = parser.parse_known_args(words)
+        if options.help:
+            _help(parser, options)
+            return 0
+        return _COMMANDS[name](options, overrides, shlex.join(["python", "main.py", *argv]))
+    except (ConfigError, argparse.ArgumentError) as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _parser(name: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python main.py {name}",
+        description=COMMANDS[name],
+        epilog="Any field of the config can follow, as in --train.epochs 2.",
+        add_help=False,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument("-h", "--help", action="store_true", help="list every option and field")
+    parser.add_argument("--config", type=Path, help="a Python file, as configs/200k.py")
+    if name in ("train", "eval"):
+        parser.add_argument(
+            "--workdir", type=Path, help="folder of the run (default: runs/<config>-seed<seed>)"
+        )
+    if name == "eval":
+        parser.add_argument("--split", choices=("test", "validation"), default="test")
+        parser.add_argument("--checkpoint", type=int, metavar="STEP", help="not the selected one")
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    if name == "summary":
+        parser.add_argument("--picture", type=Path, help="draw the architecture into this PNG")
+    return parser
+
+
+def _help(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    others = "".join(f"\n  {name:9}{text}" for name, text in COMMANDS.items())
+    print(f"{parser.format_help()}\ncommands:{others}\n\nfields of the config:\n")
+    config = load_config(options.config) if options.config else Config()
+    print_fields(config, parser.prog)
+
+
+def _configure(options: argparse.Namespace, overrides: Sequence[str]) -> Config:
+    if options.config is None:
+        raise ConfigError("--config is required, as in --config configs/200k.py")
+    return load_config(options.config, overrides)
+
+
+def _workdir(options: argparse.Namespace, config: Config) -> Path:
+    return options.workdir or Path("runs") / f"{options.config.stem}-seed{config.train.seed}"
+
+
+def _train(options: argparse.Namespace, overrides: Sequence[str], command: str) -> int:
+    config = _configure(options, overrides)
+    from cifar_jax.data import DataError
+    from cifar_jax.runtime.checkpoint import CheckpointError
+    from cifar_jax.runtime.train import train
+    from cifar_jax.runtime.trainer import TrainingError
+
+    workdir = _workdir(options, config)
+    try:
+        results = train(config, workdir, command=command)
+    except DataError as error:
+        return _refuse(str(error))
+    except (CheckpointError, TrainingError) as error:
+        return _refuse(str(error), status=1)
+    print(_results_text(results, workdir))
+    return 0
+
+
+def _results_text(results: dict[str, Any], workdir: Path) -> str:
+    lines = {
+        "epoch": f"{results['selected_epoch']} of {results['epochs']}",
+        "parameters": f"{results['parameters']:,}",
+        "images/s": f"{results['images_per_second']:.0f}",
+        "results": workdir / "results.json",
+    }
+    return "\n".join([_accuracy_text(results, "test"), *(f"{k:22} {v}" for k, v in lines.items())])
+
+
+def _accuracy_text(found: dict[str, Any], split: str) -> str:
+    lines = {
+        f"{split} accuracy": found[f"{split}_accuracy"],
+        "with averaged weights": found[f"ema_{split}_accuracy"],
+        f"  and tta {found['tta']}": found["tta_accuracy"],
+        **{f"  {name}": value for name, value in found["per_class_accuracy"].items()},
+    }
+    return "\n".join(f"{k:22} {'none' if v is None else f'{v:.2%}'}" for k, v in lines.items())
+
+
+def _eval(options: argparse.Namespace, overrides: Sequence[str], command: str) -> int:
+    if options.config:
+        config = load_config(options.config, overrides)
+        workdir = _workdir(options, config)
+    elif options.workdir:
+        workdir = options.workdir
+        config = validate(override(Workdir(workdir).read_config(), overrides))
+    else:
+        raise ConfigError("--workdir or --config is required, as in --workdir runs/200k-seed0")
+    from cifar_jax.data import DataError
+    from cifar_jax.runtime.checkpoint import CheckpointError
+    from cifar_jax.runtime.score import evaluate_run
+
+    try:
+        found = evaluate_run(workdir, config, split=options.split, step=options.checkpoint)
+    except (CheckpointError, DataError) as error:
+        return _refuse(str(error))
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        print(_accuracy_text(found, options.split))
+        print(f"{'step':22} {found['step']}")
+    return 0
+
+
+def _summary(options: argparse.Namespace, overrides: Sequence[str], command: str) -> int:
+    config = _configure(options, overrides)
+    from cifar_jax import models
+    from cifar_jax.runtime.diagram import draw_architecture
+    from cifar_jax.runtime.summary import summarize
+
+    print(summarize(config))
+    if options.picture:
+        draw_architecture(models.from_config(config.model), options.picture)
+        print(f"picture            {options.picture}")
+    return 0
+
+
+def _data(options: argparse.Namespace, overrides: Sequence[str], command: str) -> int:
+    if options.config:
+        config = load_config(options.config, overrides)
+    else:
+        config = validate(override(Config(), overrides))
+    from cifar_jax import data
+    from cifar_jax.data.dataset import sha256
+
+    try:
+        dataset = data.load_cifar10(config.data.data_dir, config.data.source, report=print)
+    except data.DataError as error:
+        return _refuse(str(error))
+    for name, array in dataset._asdict().items():
+        print(f"{name:13} {array.dtype} {list(array.shape)}  sha256 {sha256(array)}")
+    return 0
+
+
+def _refuse(message: str, status: int = 2) -> int:
+    print(f"main.py: {message}", file=sys.stderr)
+    return status
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str], str], int]] = {
+    "train": _train,
+    "eval": _eval,
+    "summary": _summary,
+    "data": _data,
+}

@@ -1,0 +1,135 @@
+"""One entrance to the data set: tries the sources in turn, and caches what it gets."""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from cifar_jax.data import archive, batches, cache, download, huggingface, mirror, prepared
+from cifar_jax.data.dataset import DataError, Dataset, Report, Unavailable
+from cifar_jax.data.lock import exclusive
+from cifar_jax.data.probe import Probe
+from cifar_jax.data.synthetic import make_synthetic
+
+
+class _Source(NamedTuple):
+    load: Callable[[Path, Report], Dataset]
+    check: Callable[[Path], None] | None = None  # whether it can be reached, if it is elsewhere
+
+
+# Fastest first. The official host comes last: it serves less than 0.1 MB/s.
+_SOURCES = {
+    "cache": _Source(cache.load),
+    "archive": _Source(archive.load),
+    "tfds": _Source(prepared.load),
+    "mirror": _Source(mirror.load, mirror.check),
+    "huggingface": _Source(huggingface.load, huggingface.check),
+    "download": _Source(download.load, download.check),
+}
+
+SOURCES = ("auto", *_SOURCES, "synthetic")
+"""What ``source`` may be."""
+
+
+def load_cifar10(
+    data_dir: str | os.PathLike[str],
+    source: str = "auto",
+    *,
+    report: Report = lambda line: None,
+) -> Dataset:
+    """Loads CIFAR-10, byte for byte the same whatever the source.
+
+    Whatever is not from the cache is cached in ``data_dir/cifar10.npz``. Of several processes
+    that need the data set at the same time one fetches it and the others wait.
+
+    Args:
+      data_dir: folder of the cache and of the user's own archive; made if need be.
+      source: one of `SOURCES`. "auto" takes the first that works; "synthetic" is another, generated
+        data set of 5,000 training and 1,000 test images and touches no files.
+      report: called with one line for each source tried, and about once a second with progress.
+
+    Returns:
+      Four uint8 arrays in the official order (see `Dataset`), their SHA-256 checked.
+
+    Raises:
+      DataError: the data set cannot be had; one line that says why and what to do.
+
+    References:
+      Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+    """
+    if source not in SOURCES:
+        raise DataError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
+    if source == "synthetic":
+        return make_synthetic()
+    folder = Path(data_dir).expanduser().absolute()
+    if source in ("auto", "cache"):
+        try:
+            return _attempt("cache", folder, report)
+        except DataError:
+            if source == "cache":
+                raise
+    with exclusive(folder, report):
+        return _fetch(folder, source, report)
+
+
+def _fetch(folder: Path, source: str, report: Report) -> Dataset:
+    """Loads from one source, or from the first that works, and writes the cache."""
+    failures: list[DataError] = []
+    probes: dict[str, Probe] = {}
+    for name in _SOURCES if source == "auto" else (source,):
+        if _SOURCES[name].check and not probes:  # nothing here: ask all others at the same time
+            probes = {
+                other: Probe(functools.partial(check, folder))
+                for other, (_, check) in _SOURCES.items()
+                if check and source in ("auto", other)
+            }
+        try:
+            dataset = _attempt(name, folder, report, probes.get(name))
+        except DataError as error:
+            failures.append(error)
+            report(f"cifar10: {error}")
+            continue
+        if name != "cache":
+            _write_cache(folder, dataset, report)
+        return dataset
+    if source != "auto":
+        raise failures[0]
+    raise DataError(_advice(folder, failures))
+
+
+def _attempt(name: str, folder: Path, report: Report, probe: Probe | None = None) -> Dataset:
+    """Loads from one source; any failure to do so is a `DataError` that names the source."""
+    try:
+        if probe:
+            probe.require()
+        dataset = _SOURCES[name].load(folder, report)
+    except (DataError, OSError) as error:
+        kind = Unavailable if isinstance(error, Unavailable) else DataError
+        raise kind(f"{name}: {error}") from error
+    report(f"cifar10: loaded from {name}")
+    return dataset
+
+
+def _write_cache(folder: Path, dataset: Dataset, report: Report) -> None:
+    """Writes the cache, unless a good one is there or the folder does not allow it."""
+    try:
+        cache.load(folder, report)
+    except DataError as error:
+        try:
+            if not isinstance(error, Unavailable):
+                report(f"cifar10: the damaged cache is kept as {cache.set_aside(folder)}")
+            report(f"cifar10: cached in {cache.save(folder, dataset)}")
+        except OSError as refusal:
+            report(f"cifar10: not cached: {refusal}")
+
+
+def _advice(folder: Path, failures: list[DataError]) -> str:
+    """One line that says what to put where."""
+    damage = [str(error) for error in failures if not isinstance(error, Unavailable)]
+    return (
+        f"CIFAR-10 is not in {folder} and cannot be fetched: put "
+        f"{batches.ARCHIVE_NAME} ({batches.ARCHIVE_SIZE:,} bytes, SHA-256 "
+        f"{batches.ARCHIVE_SHA256}) into {folder} and run again"
+        + (f"; also: {'; '.join(damage)}" if damage else "")
+    )

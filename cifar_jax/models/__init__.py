@@ -1,0 +1,21 @@
+"""Networks as Flax modules, and their analysis."""
+
+import jax.numpy as jnp
+
+from cifar_jax.config import ModelConfig
+from cifar_jax.models.analysis import count_params, multiply_adds, receptive_field
+from cifar_jax.models.separable_resnet import SeparableResNet
+
+__all__ = ["SeparableResNet", "count_params", "from_config", "multiply_adds", "receptive_field"]
+
+
+def from_config(config: ModelConfig, *, num_classes: int = 10) -> SeparableResNet:
+    """The network that the section "model" of a config describes."""
+    return SeparableResNet(
+        num_classes=num_classes,
+        stem=config.stem,
+        stages=config.stages,
+        blocks=config.blocks,
+        dropout=config.dropout,
+        dtype=jnp.dtype(config.dtype),
+    )

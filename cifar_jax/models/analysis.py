@@ -1,0 +1,80 @@
+"""Size, receptive field and cost of a network, counted from its layers."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from cifar_jax.models.separable_resnet import SeparableResNet
+
+
+class Conv(NamedTuple):
+    """One convolution, or the dense head (kernel 1, side 1)."""
+
+    name: str
+    kernel: int  # side of the kernel [pixels]
+    stride: int  # of its output's pixels [pixels of its input]
+    inputs: int  # channels
+    outputs: int  # channels
+    groups: int  # inputs, for a depthwise convolution
+    side: int  # of its output [pixels]
+
+
+def convolutions(model: SeparableResNet, *, side: int = 32, channels: int = 3) -> list[Conv]:
+    """List the convolutions and the head in the order in which an image meets them.
+
+    Args:
+      model: the network.
+      side: of the square input image [pixels].
+      channels: of the input image.
+
+    Returns:
+      One entry a convolution; shortcuts come after the block that they bridge.
+    """
+    layers = [Conv("stem", 3, 1, channels, model.stem, 1, side)]
+    inputs = model.stem
+    for stage, outputs in enumerate(model.stages):
+        for block in range(model.blocks):
+            name = f"stage{stage + 1}_block{block + 1}"
+            stride = 2 if stage > 0 and block == 0 else 1
+            side = (side - 1) // stride + 1
+            layers += [
+                Conv(f"{name}/depthwise1", 3, stride, inputs, inputs, inputs, side),
+                Conv(f"{name}/pointwise1", 1, 1, inputs, outputs, 1, side),
+                Conv(f"{name}/depthwise2", 3, 1, outputs, outputs, outputs, side),
+                Conv(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
+            ]
+            if stride != 1 or inputs != outputs:
+                layers.append(Conv(f"{name}/shortcut", 1, stride, inputs, outputs, 1, side))
+            inputs = outputs
+    return [*layers, Conv("head", 1, 1, inputs, model.num_classes, 1, 1)]
+
+
+def count_params(params: Any) -> int:
+    """Count the trainable numbers of a pytree of arrays (or of their shapes)."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def receptive_field(model: SeparableResNet) -> int:
+    """Side of the square of input pixels that one pixel before the mean can see [pixels].
+
+    Each layer adds (kernel - 1) x the product of the strides before it; the layer's own stride
+    counts from the next layer on. (The original project counted it one layer late: 67 for what
+    is 109.) See https://distill.pub/2019/computing-receptive-fields.
+
+    >>> receptive_field(SeparableResNet())
+    109
+    """
+    field, jump = 1, 1
+    for layer in convolutions(model):
+        if not layer.name.endswith("shortcut"):
+            field += (layer.kernel - 1) * jump
+            jump *= layer.stride
+    return field
+
+
+def multiply_adds(model: SeparableResNet, *, side: int = 32) -> int:
+    """Multiply-adds of convolutions and head for one image of ``side`` x ``side`` pixels."""
+    return sum(
+        layer.kernel**2 * layer.inputs // layer.groups * layer.outputs * layer.side**2
+        for layer in convolutions(model, side=side)
+    )

@@ -1,0 +1,58 @@
+"""The depthwise-separable residual network."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cifar_jax.models.layers import SeparableBlock, Stem, batch_norm
+
+kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+class SeparableResNet(nn.Module):
+    """A residual network of depthwise-separable blocks; 150,690 parameters by default.
+
+    A 3x3 stem with BN and ReLU; stages of blocks, each stage after the first beginning with
+    stride 2; the mean over pixels, dropout and a dense layer.
+
+    Attributes:
+      num_classes: classes.
+      stem: channels of the stem.
+      stages: channels of each stage.
+      blocks: blocks in each stage.
+      dropout: probability with which an input of the dense layer is dropped in training.
+      dtype: of the computation; parameters, batch statistics and logits stay float32.
+    """
+
+    num_classes: int = 10
+    stem: int = 20
+    stages: tuple[int, ...] = (20, 40, 80, 160)
+    blocks: int = 2
+    dropout: float = 0.2
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Classify a batch.
+
+        Args:
+          images: normalised, [B, H, W, C].
+          train: use the batch's statistics and dropout (needs an rng "dropout" and a mutable
+            collection "batch_stats").
+
+        Returns:
+          Logits [B, num_classes], float32.
+        """
+        x = jnp.transpose(images, (3, 1, 2, 0)).astype(self.dtype)
+        x = Stem(self.stem, self.dtype, name="stem")(x)
+        x = nn.relu(batch_norm("stem_norm", train=train, dtype=self.dtype)(x))
+        for stage, features in enumerate(self.stages):
+            for block in range(self.blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                name = f"stage{stage + 1}_block{block + 1}"
+                x = SeparableBlock(features, stride, self.dtype, name=name)(x, train=train)
+        x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32).T
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)

@@ -1,0 +1,27 @@
+"""Randomness is a function of (seed, stream, step), so a resumed run needs no saved key."""
+
+from typing import Literal
+
+import jax
+
+Stream = Literal["init", "order", "augment", "mix", "dropout"]
+
+_STREAMS: dict[Stream, int] = {"init": 0, "order": 1, "augment": 2, "mix": 3, "dropout": 4}
+
+
+def stream_key(key: jax.Array, stream: Stream, step: int | jax.Array = 0) -> jax.Array:
+    """The key of one stream at one step.
+
+    Args:
+      key: the run's key, ``jax.random.key(seed)``.
+      stream: what the key is for; each stream is independent of the others.
+      step: which draw of the stream, a global step or an epoch, below 2**32.
+
+    Returns:
+      A key that depends on nothing else.
+
+    >>> run = jax.random.key(3)
+    >>> bool((stream_key(run, "order", 7) == stream_key(run, "order", 7)).all())
+    True
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, _STREAMS[stream]), step)

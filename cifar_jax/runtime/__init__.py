@@ -1,0 +1,1 @@
+"""The shell around the core: runs, their folders, checkpoints, screens and pictures."""

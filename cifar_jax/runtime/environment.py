@@ -1,0 +1,72 @@
+"""What a result depends on besides its config: versions, device, and the weights' own hash."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+from cifar_jax.state import TrainState
+
+PACKAGES = ("cifar_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def device() -> dict[str, Any]:
+    """The device that computes.
+
+    Returns:
+      platform ("cpu", "gpu"), kind (the model's name), count of devices, and cores this process
+      may use.
+    """
+    devices = jax.local_devices()
+    kind = devices[0].device_kind
+    return {
+        "platform": devices[0].platform,
+        "kind": _processor() if devices[0].platform == "cpu" else kind,
+        "count": len(devices),
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+    }
+
+
+def device_line() -> str:
+    """One line for people: ``cifar_jax 0.1.0, jax 0.10.2, cpu: AMD EPYC (2 cores)``."""
+    version, found = versions(), device()
+    size = f"{found['cpu_cores']} cores" if found["platform"] == "cpu" else f"{found['count']} x"
+    return (
+        f"cifar_jax {version['cifar_jax']}, jax {version['jax']}, "
+        f"{found['platform']}: {found['kind']} ({size})"
+    )
+
+
+def weights_sha256(state: TrainState) -> str:
+    """SHA-256 of weights, batch statistics and the averages of both.
+
+    Leaves are taken in the order of their names; each counts with its name, dtype and shape.
+    """
+    digest = hashlib.sha256()
+    parts = {"ema": state.ema_variables, "model": state.variables}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(jax.device_get(parts)):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

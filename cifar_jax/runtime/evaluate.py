@@ -1,0 +1,86 @@
+"""Evaluation of a set of images, exactly once each at any batch size."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cifar_jax import models, tta
+from cifar_jax.config import AugmentConfig, Config, ModelConfig
+from cifar_jax.metrics import confusion_matrix
+from cifar_jax.steps import make_eval_step
+
+
+class Report(NamedTuple):
+    """The outcome of an evaluation, on the host.
+
+    Attributes:
+      accuracy: fraction of images whose most probable class is right.
+      loss: mean cross-entropy [nats].
+      confusion: counts [K, K]; rows are true classes, columns predicted ones.
+      probabilities: float32 [N, K].
+    """
+
+    accuracy: float
+    loss: float
+    confusion: np.ndarray
+    probabilities: np.ndarray
+
+    @property
+    def per_class_accuracy(self) -> np.ndarray:
+        """Accuracy of each true class [K]; NaN where a class has no image."""
+        with np.errstate(invalid="ignore"):
+            return self.confusion.diagonal() / self.confusion.sum(axis=1)
+
+
+def evaluate(
+    config: Config,
+    variables: Any,
+    dataset: tuple[np.ndarray, np.ndarray],
+    *,
+    mode: tta.Mode = "none",
+) -> Report:
+    """Evaluate a network.
+
+    Args:
+      config: the sections "model", "augment" and "eval" are read.
+      variables: of the network.
+      dataset: images uint8 [N, H, W, C] and labels [N], N at least 1.
+      mode: of test-time augmentation.
+
+    Returns:
+      The report. Each image counts once: the last batch is padded and masked.
+
+    Raises:
+      ValueError: without images.
+    """
+    images, labels = dataset
+    if not len(images):
+        raise ValueError("dataset must have at least 1 image, not 0")
+    eval_step = _compiled_step(config.model, config.augment, mode)
+    size = config.eval.batch_size
+    parts = []
+    for start in range(0, len(images), size):
+        rows = np.arange(start, start + size)
+        mask = rows < len(images)
+        rows = np.minimum(rows, len(images) - 1)
+        parts.append(eval_step(variables, jax.device_put((images[rows], labels[rows], mask))))
+    values = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *jax.device_get(parts))
+    probabilities = values["probabilities"]
+    confusion = confusion_matrix(
+        jax.device_put(probabilities.argmax(axis=-1)),
+        jax.device_put(labels),
+        num_classes=probabilities.shape[-1],
+    )
+    return Report(
+        accuracy=float(values["correct"].mean(dtype=np.float64)),
+        loss=float(values["loss"].mean(dtype=np.float64)),
+        confusion=jax.device_get(confusion),
+        probabilities=probabilities,
+    )
+
+
+@functools.cache
+def _compiled_step(model: ModelConfig, augment: AugmentConfig, mode: tta.Mode) -> Any:
+    return jax.jit(make_eval_step(models.from_config(model).apply, augment, mode=mode))

@@ -1,0 +1,48 @@
+"""The history of a run, one row an epoch as in metrics.jsonl, and what is decided by it."""
+
+from typing import Any
+
+from cifar_jax.config import TrainConfig
+from cifar_jax.runtime.progress import format_duration
+
+Row = dict[str, Any]
+
+
+def selected(history: list[Row], min_delta: float = 0.0) -> Row:
+    """The epoch to take: the last that gained more than ``min_delta`` over the best before it.
+
+    Args:
+      history: rows of all epochs, at least one.
+      min_delta: least gain in the averaged weights' validation accuracy that counts [fraction].
+
+    Returns:
+      The row; the last one where there is no validation set.
+    """
+    best = history[0]
+    if "ema_validation_accuracy" not in best:
+        return history[-1]
+    for row in history[1:]:
+        if row["ema_validation_accuracy"] > best["ema_validation_accuracy"] + min_delta:
+            best = row
+    return best
+
+
+def out_of_patience(config: TrainConfig, history: list[Row]) -> bool:
+    """Whether ``config.patience`` epochs have passed without a gain; never when it is 0."""
+    if not config.patience or not history:
+        return False
+    best = selected(history, config.min_delta)
+    return history[-1]["epoch"] - best["epoch"] >= config.patience
+
+
+def describe(row: Row, epochs: int) -> str:
+    """One line about an epoch, for people."""
+    text = f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.4f}"
+    if "validation_accuracy" in row:
+        text += (
+            f"  validation {row['validation_accuracy']:.2%}"
+            f"  averaged {row['ema_validation_accuracy']:.2%}"
+        )
+    text += f"  lr {row['learning_rate']:.4f}  {row['images_per_second']:.0f} images/s"
+    text += f"  {format_duration(row['seconds'])}"
+    return text + (f"  {row['skipped']} updates skipped" if row["skipped"] else "")

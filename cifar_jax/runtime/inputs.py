@@ -1,0 +1,51 @@
+"""The images of a run: trained on, chosen by, and scored once."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from cifar_jax import data
+from cifar_jax.config import Config
+
+ImageSet = tuple[np.ndarray, np.ndarray]  # images uint8 [N, H, W, C]; labels uint8 [N]
+
+
+class Inputs(NamedTuple):
+    """The three sets of a run, on the host; validation may be empty."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+
+
+def load_inputs(config: Config, *, report: Callable[[str], None]) -> Inputs:
+    """Load the data set and split it.
+
+    Args:
+      config: the section "data" is read.
+      report: called with lines of progress.
+
+    Returns:
+      Training images without those of the validation set, which depends on ``split_seed`` alone.
+
+    Raises:
+      DataError: when the data set cannot be had.
+    """
+    options = config.data
+    if options.source == "synthetic":
+        count = config.train_images + options.validation_examples
+        dataset = data.make_synthetic(train=count, seed=options.split_seed)
+    else:
+        dataset = data.load_cifar10(options.data_dir, options.source, report=report)
+    images, labels = dataset.train_images, dataset.train_labels
+    train, validation = data.train_validation_split(
+        labels, options.validation_examples, options.split_seed
+    )
+    chosen = data.select_train_examples(labels[train], options.train_examples, options.split_seed)
+    train = train[chosen]
+    return Inputs(
+        train=(images[train], labels[train]),
+        validation=(images[validation], labels[validation]),
+        test=(dataset.test_images, dataset.test_labels),
+    )

@@ -1,0 +1,65 @@
+"""The pictures of a run: which arrays go into which file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from cifar_jax import augment, steps
+from cifar_jax.config import Config
+from cifar_jax.data import CLASS_NAMES
+from cifar_jax.runtime import report
+from cifar_jax.runtime.inputs import ImageSet, Inputs
+from cifar_jax.runtime.workdir import Workdir
+
+COLUMNS = 8  # of the sheet of augmented images; a row for each mix
+SEARCHED = 1000  # steps in which a batch of each mix is looked for
+
+
+def draw_pictures(
+    config: Config,
+    run: Workdir,
+    history: Sequence[Mapping[str, Any]],
+    inputs: Inputs,
+    results: Mapping[str, Any],
+) -> None:
+    """Write curves.png, confusion.png and augmentations.png into the workdir."""
+    report.plot_curves(history, run.path / "curves.png", selected_epoch=results["selected_epoch"])
+    report.plot_confusion(
+        np.asarray(results["confusion"]),
+        CLASS_NAMES,
+        run.path / "confusion.png",
+        title=f"Test images, averaged weights: {results['ema_test_accuracy']:.2%}",
+    )
+    images, captions = augmentation_sheet(config, inputs.train)
+    report.plot_augmentations(images, captions, run.path / "augmentations.png", columns=COLUMNS)
+
+
+def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, list[str]]:
+    """Images as the network sees them, a row for each mix that the config uses.
+
+    Returns:
+      Images float32 [N, H, W, C] in [0, 1], the normalisation undone, and a caption for each.
+    """
+    key = jax.random.key(config.train.seed)
+    batch = jax.device_put((train[0][:COLUMNS], train[1][:COLUMNS]))
+    see = jax.jit(
+        lambda step: steps.augmented_batch(
+            key, step, batch, config.augment, num_classes=len(CLASS_NAMES)
+        )
+    )
+    rows: dict[str, tuple[np.ndarray, list[str]]] = {}
+    mean, std = np.array(config.augment.mean, np.float32), np.array(config.augment.std, np.float32)
+    shares = (config.augment.ricap, config.augment.mixup, config.augment.cutmix)
+    wanted = sum(share > 0 for share in shares) + (sum(shares) < 1)
+    for step in range(SEARCHED):
+        images, targets, kind = jax.device_get(see(jax.device_put(step)))
+        name = augment.MIX_NAMES[int(kind)]
+        captions = [f"{name}\n{report.caption(target, CLASS_NAMES)}" for target in targets]
+        rows.setdefault(name, (np.clip(images * std + mean, 0, 1), captions))
+        if len(rows) == wanted:
+            break
+    ordered = [rows[name] for name in augment.MIX_NAMES if name in rows]
+    captions = [caption for row in ordered for caption in row[1]]
+    return np.concatenate([row[0] for row in ordered]), captions

@@ -1,0 +1,261 @@
+"""Pictures of a run: its curves, its confusion matrix and its augmented images.
+
+Each picture is a function of arrays that returns a Figure, and one that saves it as a PNG.
+Colours are Okabe and Ito's, told apart by colour-blind readers: https://jfly.uni-koeln.de/color/.
+"""
+
+import contextlib
+import os
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+History = Sequence[Mapping[str, float | None]]
+
+BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"
+SERIES = (  # of the loss and of the accuracy: key's prefix, label, colour, line style
+    ("train", "training (mixed labels)", BLUE, "-"),
+    ("validation", "validation", VERMILLION, "--"),
+    ("ema_validation", "validation, averaged weights", GREEN, "-"),
+)
+STYLE: dict[Any, Any] = {
+    "font.size": 11,
+    "axes.titlesize": 13,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "grid.color": "#e5e7eb",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+DPI = 100  # pixels per inch of every picture
+SCALE = 6  # pixels of the sheet for one pixel of an augmented image
+LINE = 16  # height of a caption's line on the sheet [pixels]
+CHARACTERS = 26  # in a line of a caption, before it is wrapped
+GAP = 12  # between images on the sheet [pixels]
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as a PNG, atomically: ``path`` is the old file or the whole new one.
+
+    Args:
+      figure: the picture.
+      path: of the PNG; its folder exists.
+
+    Raises:
+      OSError: if the folder cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_figure(width: float, height: float, title: str = "") -> Iterator[Figure]:
+    """Yield an empty figure of ``width`` x ``height`` pixels in this module's style."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+        if title:
+            figure.suptitle(title, fontsize=15, fontweight="bold")
+        yield figure
+
+
+def plot_curves(
+    history: History, path: str | Path, *, title: str = "", selected_epoch: int | None = None
+) -> None:
+    """Save :func:`curves_figure` as a PNG at ``path``."""
+    save(curves_figure(history, title=title, selected_epoch=selected_epoch), path)
+
+
+def curves_figure(
+    history: History, *, title: str = "", selected_epoch: int | None = None
+) -> Figure:
+    """Draw loss, accuracy and learning rate over the epochs.
+
+    Args:
+      history: one row an epoch, with ``epoch``, ``learning_rate`` and, for each prefix of
+        ``SERIES``, ``<prefix>_loss`` and ``<prefix>_accuracy`` [fraction]. What is missing, None
+        or not finite is left out; other keys are not read.
+      title: above the panels.
+      selected_epoch: marked in each panel.
+
+    Returns:
+      A figure of three panels.
+    """
+    with new_figure(1600, 520, title) as figure:
+        figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
+        loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(1, 1, 0.7))
+        for prefix, label, color, style in SERIES:
+            options: dict[str, Any] = {"label": label, "color": color, "linestyle": style}
+            _curve(loss, history, f"{prefix}_loss", **options)
+            _curve(accuracy, history, f"{prefix}_accuracy", factor=100, **options)
+        _curve(rate, history, "learning_rate", color=GREY)
+        rate.set_ylim(bottom=0)
+        names = ("Loss", "Accuracy [%]", "Learning rate")
+        for axes, name in zip((loss, accuracy, rate), names, strict=True):
+            if selected_epoch is not None:
+                label = f"selected: epoch {selected_epoch}"
+                axes.axvline(selected_epoch, color="black", ls=":", lw=1.2, label=label)
+            axes.set_title(name, loc="left")
+            axes.set_xlabel("epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.grid()
+        handles, labels = accuracy.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _curve(axes: Axes, history: History, key: str, *, factor: float = 1, **options: Any) -> None:
+    epochs = np.array([row["epoch"] for row in history], float)
+    values = np.array([row.get(key) for row in history], float) * factor  # None becomes NaN
+    known = np.isfinite(values)
+    if known.any():
+        marker = "o" if known.sum() <= 40 else None
+        axes.plot(
+            epochs[known], values[known], marker=marker, markersize=4, clip_on=False, **options
+        )
+
+
+def plot_confusion(
+    confusion: np.ndarray, class_names: Sequence[str], path: str | Path, *, title: str = ""
+) -> None:
+    """Save :func:`confusion_figure` as a PNG at ``path``."""
+    save(confusion_figure(confusion, class_names, title=title), path)
+
+
+def confusion_figure(
+    confusion: np.ndarray, class_names: Sequence[str], *, title: str = ""
+) -> Figure:
+    """Draw a confusion matrix as a heat map with its counts.
+
+    Args:
+      confusion: counts [K, K]; rows are the true classes, columns the predicted ones.
+      class_names: K names.
+      title: above the matrix.
+
+    Returns:
+      A figure; a cell's colour is its share of its row, the recall is written beside each row.
+    """
+    counts = np.asarray(confusion)
+    rows = counts.sum(axis=1)
+    shares = counts / np.maximum(rows, 1)[:, None]
+    ticks = np.arange(len(class_names))
+    with new_figure(1040, 1000, title) as figure:
+        figure.set_layout_engine("constrained", w_pad=0.2, h_pad=0.2)
+        axes = figure.subplots()
+        # The square root lifts errors of a few per cent above the white of none.
+        axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+        for (row, column), count in np.ndenumerate(counts):
+            color = "white" if shares[row, column] > 0.35 else "black" if count else GREY
+            axes.text(column, row, f"{count}", ha="center", va="center", color=color)
+        axes.set_xticks(ticks, class_names, rotation=35, ha="right", rotation_mode="anchor")
+        axes.set_yticks(ticks, class_names)
+        axes.set_xlabel("predicted class", fontweight="bold")
+        axes.set_ylabel("true class", fontweight="bold")
+        recall = axes.secondary_yaxis("right")
+        recall.set_yticks(
+            ticks,
+            [f"{c / n:.1%}" if n else "n/a" for c, n in zip(np.diag(counts), rows, strict=True)],
+        )
+        recall.set_ylabel("recall", fontweight="bold")
+        recall.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        recall.spines[:].set_visible(False)
+    return figure
+
+
+def caption(target: np.ndarray, class_names: Sequence[str]) -> str:
+    """Name what an image shows, as "cat" or "63% cat + 37% ship".
+
+    The (at most) four heaviest classes in falling order; their rounded percents sum to 100
+    (largest remainders), and a class that rounds to 0% is not named.
+
+    Args:
+      target: weights of the classes [K], at least 0 and not all 0.
+      class_names: K names.
+
+    Returns:
+      One line.
+
+    Raises:
+      ValueError: if no weight is positive.
+    """
+    weights = np.asarray(target, float)
+    order = np.argsort(-weights, kind="stable")[:4]
+    if not weights[order[0]] > 0:
+        raise ValueError(f"caption: target must have a positive weight, not {target}")
+    shares = 100 * weights[order] / weights[order].sum()
+    percents = np.floor(shares).astype(int)
+    remainders = np.argsort(percents - shares, kind="stable")
+    percents[remainders[: 100 - percents.sum()]] += 1
+    named = [(p, class_names[int(k)]) for p, k in zip(percents, order, strict=True) if p]
+    return named[0][1] if len(named) == 1 else " + ".join(f"{p}% {name}" for p, name in named)
+
+
+def plot_augmentations(
+    images: np.ndarray,
+    captions: Sequence[str],
+    path: str | Path,
+    *,
+    columns: int = 8,
+    title: str = "",
+) -> None:
+    """Save :func:`augmentations_figure` as a PNG at ``path``."""
+    save(augmentations_figure(images, captions, columns=columns, title=title), path)
+
+
+def augmentations_figure(
+    images: np.ndarray, captions: Sequence[str], *, columns: int = 8, title: str = ""
+) -> Figure:
+    """Draw a sheet of images, every pixel a square, each with its caption below.
+
+    Args:
+      images: [N, H, W, 3], float in [0, 1]; what lies outside is clipped.
+      captions: N short texts; long lines are wrapped.
+      columns: images in a row.
+      title: above the sheet.
+
+    Returns:
+      A figure of ``columns`` x ceil(N / columns) images.
+    """
+    images = np.clip(np.asarray(images, np.float32), 0, 1)
+    height, width = SCALE * images.shape[1], SCALE * images.shape[2]
+    wrapped = ["\n".join(map(_wrap, text.splitlines())) for text in captions]
+    lines = max(text.count("\n") + 1 for text in wrapped)
+    cell = height + LINE * lines + GAP
+    top = 60 if title else GAP
+    rows = -(-len(images) // columns)
+    total = columns * (width + GAP) + GAP, top + rows * cell + GAP
+    with new_figure(*total) as figure:
+        sheet = figure.add_axes((0, 0, 1, 1), xlim=(0, total[0]), ylim=(total[1], 0))  # in pixels
+        sheet.set_axis_off()
+        if title:
+            sheet.text(
+                total[0] / 2, 30, title, fontsize=15, fontweight="bold", ha="center", va="center"
+            )
+        for index, (image, text) in enumerate(zip(images, wrapped, strict=True)):
+            x, y = GAP + index % columns * (width + GAP), top + index // columns * cell
+            extent = (x, x + width, y + height, y)
+            sheet.imshow(image, extent=extent, interpolation="nearest", aspect="auto")
+            sheet.text(x + width / 2, y + height + 4, text, fontsize=9, ha="center", va="top")
+        sheet.set(xlim=(0, total[0]), ylim=(total[1], 0))
+    return figure
+
+
+def _wrap(line: str) -> str:
+    glued = line.replace("% ", "%\u00a0").replace("+ ", "+\u00a0")  # "63% cat" stays on one line
+    return "\n".join(textwrap.wrap(glued, CHARACTERS))

@@ -1,0 +1,103 @@
+"""What a network is worth: the figures of results.json and of the command "eval"."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from cifar_jax.config import Config, ConfigError
+from cifar_jax.data import CLASS_NAMES
+from cifar_jax.runtime import checkpoint
+from cifar_jax.runtime.evaluate import evaluate
+from cifar_jax.runtime.history import selected
+from cifar_jax.runtime.inputs import ImageSet, load_inputs
+from cifar_jax.runtime.trainer import Trainer
+from cifar_jax.runtime.workdir import Workdir
+from cifar_jax.state import TrainState
+
+
+def score(config: Config, state: TrainState, images: ImageSet, split: str) -> dict[str, Any]:
+    """Evaluate the weights, their average, and the average with test-time augmentation.
+
+    Args:
+      config: the sections "model", "augment" and "eval" are read.
+      state: its variables and averages are.
+      images: and labels.
+      split: "test" or "validation", for the names.
+
+    Returns:
+      JSON-ready figures; accuracies are fractions. Confusion and per-class accuracy are those of
+      the averaged weights, without test-time augmentation.
+    """
+    plain = evaluate(config, state.variables, images)
+    averaged = evaluate(config, state.ema_variables, images)
+    views = evaluate(config, state.ema_variables, images, mode=config.eval.tta)
+    per_class = [None if x != x else float(x) for x in averaged.per_class_accuracy]
+    return {
+        f"{split}_accuracy": plain.accuracy,
+        f"{split}_loss": plain.loss,
+        f"ema_{split}_accuracy": averaged.accuracy,
+        f"ema_{split}_loss": averaged.loss,
+        "tta": config.eval.tta,
+        "tta_accuracy": views.accuracy,
+        "tta_loss": views.loss,
+        f"{split}_images": len(images[0]),
+        "per_class_accuracy": dict(zip(CLASS_NAMES, per_class, strict=True)),
+        "confusion": averaged.confusion.tolist(),
+    }
+
+
+def restore_selected(trainer: Trainer, run: Workdir, step: int | None = None) -> TrainState:
+    """The state of a run's selected epoch, or of the checkpoint at ``step``.
+
+    Raises:
+      CheckpointError: when the run has no such checkpoint or it cannot be read.
+    """
+    saved = checkpoint.steps(run.checkpoints)
+    last = checkpoint.latest_valid(run.checkpoints)
+    if last is None:
+        raise checkpoint.CheckpointError(f"{run.checkpoints}: there is no checkpoint")
+    if step is None:
+        history = checkpoint.read_progress(last)["history"]
+        step = int(selected(history, trainer.config.train.min_delta)["step"])
+    if step not in saved:
+        found = ", ".join(map(str, saved))
+        raise checkpoint.CheckpointError(f"{run.checkpoints}/{step}: no such step; found {found}")
+    return checkpoint.restore(saved[step], trainer.abstract_state())
+
+
+def evaluate_run(
+    workdir: str | Path, config: Config, *, split: str = "test", step: int | None = None
+) -> dict[str, Any]:
+    """Evaluate a checkpoint of a run.
+
+    Args:
+      workdir: of the run.
+      config: of the run; only "eval", data.source and data.data_dir may differ.
+      split: "test" or "validation".
+      step: of the checkpoint; the selected one by default.
+
+    Returns:
+      The figures of :func:`score`, and the step.
+
+    Raises:
+      ConfigError: when the config is not the run's or there is no validation split.
+      CheckpointError: when there is no such checkpoint or it cannot be read.
+      DataError: when the data set cannot be had.
+    """
+    run = Workdir(workdir)
+    trained = run.read_config()
+    places = {"source": config.data.source, "data_dir": config.data.data_dir}
+    allowed = dataclasses.replace(
+        trained, eval=config.eval, data=dataclasses.replace(trained.data, **places)
+    )
+    if allowed != config:
+        raise ConfigError(
+            f"{workdir} was trained with another config: only eval.*, data.source and "
+            "data.data-dir can be given"
+        )
+    if split == "validation" and not config.data.validation_examples:
+        raise ConfigError(f"{workdir} has no validation split (data.validation_examples is 0)")
+    state = restore_selected(Trainer(config), run, step)
+    inputs = load_inputs(config, report=lambda line: None)
+    images = inputs.test if split == "test" else inputs.validation
+    return {"step": int(state.step), **score(config, state, images, split)}

@@ -1,0 +1,28 @@
+"""A network as a table, a few figures and a picture."""
+
+import jax
+import jax.numpy as jnp
+from flax.linen.summary import tabulate
+
+from cifar_jax import models
+from cifar_jax.config import Config
+from cifar_jax.runtime.trainer import IMAGE_SHAPE
+
+
+def summarize(config: Config) -> str:
+    """The layers with shapes and parameters, as Flax tabulates them, and the totals.
+
+    Shapes inside the network are [channels, height, width, batch], see models/layers.py.
+    """
+    model = models.from_config(config.model)
+    images = jnp.zeros((1, *IMAGE_SHAPE))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    table = tabulate(model, jax.random.key(0), depth=2, console_kwargs={"width": 140})(images)
+    return "\n".join(
+        [
+            table.strip("\n"),
+            f"parameters         {models.count_params(shapes['params']):,}",
+            f"receptive field    {models.receptive_field(model)} pixels",
+            f"multiply-adds      {models.multiply_adds(model):,} an image",
+        ]
+    )

@@ -1,0 +1,126 @@
+"""The compiled loop of a run: one program that trains a chunk of steps, and epochs made of it."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cifar_jax import models, optim, state, steps
+from cifar_jax.config import Config
+from cifar_jax.rng import stream_key
+from cifar_jax.runtime.history import Row
+from cifar_jax.runtime.progress import Progress
+
+IMAGE_SHAPE = (32, 32, 3)
+
+
+class TrainingError(Exception):
+    """A run that cannot go on: names the epoch, the step and the reason."""
+
+
+class Trainer:
+    """The network, the schedule and the compiled chunk of a config."""
+
+    def __init__(self, config: Config):
+        """Make the network and its schedule; nothing is compiled yet."""
+        self.config = config
+        self.model = models.from_config(config.model)
+        self.key = jax.random.key(config.train.seed)
+        self.total_steps = config.steps_per_epoch * config.train.epochs
+        self.schedule = optim.make_schedule(config.optim, self.total_steps)
+        self.chunk_steps = max(
+            steps
+            for steps in range(1, min(config.train.chunk_steps, config.steps_per_epoch) + 1)
+            if config.steps_per_epoch % steps == 0
+        )
+        self._tx = tx = optim.make_optimizer(config.optim, self.total_steps)
+        images = jnp.zeros((1, *IMAGE_SHAPE))
+
+        def create(key: jax.Array) -> state.TrainState:
+            variables = self.model.init(stream_key(key, "init"), images)
+            return state.create(dict(variables), tx)
+
+        self._create = jax.jit(create)
+        self.compile_seconds = 0.0
+
+    def initial_state(self) -> state.TrainState:
+        """The state before the first step."""
+        return self._create(self.key)
+
+    def abstract_state(self) -> state.TrainState:
+        """The shapes and dtypes of the state."""
+        return jax.eval_shape(self._create, self.key)
+
+    @functools.cached_property
+    def train_chunk(self) -> Callable[..., Any]:
+        """The compiled chunk, see :func:`cifar_jax.steps.make_train_chunk`."""
+        started = time.monotonic()
+        chunk = steps.make_train_chunk(
+            steps.make_train_step(self.model.apply, self._tx, self.config),
+            batch_size=self.config.train.batch_size,
+            steps=self.chunk_steps,
+        )
+        count = self.config.train_images
+        images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
+        labels = jax.ShapeDtypeStruct((count,), np.uint8)
+        lowered = jax.jit(chunk, donate_argnums=0).lower(
+            self.abstract_state(), self.key, images, labels
+        )
+        compiled = lowered.compile()
+        self.compile_seconds = time.monotonic() - started
+        return compiled
+
+    def train_epoch(
+        self, train_state: state.TrainState, epoch: int, resident: Any, progress: Progress
+    ) -> tuple[state.TrainState, Row]:
+        """Train one epoch; the host reads metrics at the end of each chunk and nothing else.
+
+        Args:
+          train_state: at the start of the epoch; its buffers are donated.
+          epoch: counted from 1, for messages.
+          resident: images uint8 [N, H, W, C] and labels uint8 [N], on the device.
+          progress: told after each chunk.
+
+        Returns:
+          The state at the end of the epoch, and its row of history.
+
+        Raises:
+          TrainingError: after ``optim.nonfinite_limit`` skipped updates in a row.
+        """
+        sums: dict[str, float] = dict.fromkeys(("examples", "loss", "correct", "skipped"), 0.0)
+        started = time.monotonic()
+        for _ in range(self.config.steps_per_epoch // self.chunk_steps):
+            with jax.transfer_guard("disallow"):
+                train_state, metrics = self.train_chunk(train_state, self.key, *resident)
+            metrics = jax.device_get(metrics)
+            sums = {name: total + float(metrics[name]) for name, total in sums.items()}
+            in_a_row = int(jax.device_get(optax.tree.get(train_state.opt_state, "notfinite_count")))
+            if in_a_row >= self.config.optim.nonfinite_limit:
+                step = int(jax.device_get(train_state.step))
+                raise TrainingError(
+                    f"epoch {epoch}, step {step}: the last {in_a_row} gradients"
+                    f" had a NaN or an infinity (optim.nonfinite_limit is "
+                    f"{self.config.optim.nonfinite_limit}); none was applied"
+                )
+            progress.advance(
+                self.chunk_steps * self.config.train.batch_size,
+                loss=sums["loss"] / max(sums["examples"], 1),
+            )
+        seconds = time.monotonic() - started
+        step = int(jax.device_get(train_state.step))
+        return train_state, {
+            "epoch": epoch,
+            "step": step,
+            "train_loss": sums["loss"] / max(sums["examples"], 1),
+            "train_accuracy": sums["correct"] / max(sums["examples"], 1),
+            "skipped": int(sums["skipped"]),
+            "learning_rate": float(jnp.asarray(self.schedule(step - 1))),
+            "images_per_second": self.config.steps_per_epoch
+            * self.config.train.batch_size
+            / seconds,
+        }

@@ -1,0 +1,186 @@
+"""One training step, a chunk of them, and one evaluation step: pure functions to be jitted.
+
+uint8 images go in; everything else happens on the device.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cifar_jax import augment, optim, tta
+from cifar_jax.config import AugmentConfig, Config
+from cifar_jax.losses import cross_entropy
+from cifar_jax.metrics import target_mass
+from cifar_jax.rng import stream_key
+from cifar_jax.state import TrainState
+
+Batch = tuple[jax.Array, jax.Array]  # images uint8 [B, H, W, C]; labels, integers [B]
+Metrics = dict[str, jax.Array]  # float32 scalars, sums over examples
+ApplyFn = Callable[..., Any]  # (variables, images, train=..., rngs=..., mutable=...), as flax's
+TrainStep = Callable[[TrainState, jax.Array, Batch], tuple[TrainState, Metrics]]
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """Map uint8 images to float32 in [0, 1]."""
+    return images.astype(jnp.float32) / 255.0
+
+
+def augmented_batch(
+    key: jax.Array, step: jax.Array, batch: Batch, config: AugmentConfig, *, num_classes: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What the network sees at one step.
+
+    Args:
+      key: the run's key.
+      step: global step, scalar.
+      batch: images uint8 [B, H, W, C] and labels [B].
+      config: the section "augment".
+      num_classes: K.
+
+    Returns:
+      Normalised images float32 [B, H, W, C], soft labels [B, K], and the mix's index in
+      ``augment.MIX_NAMES``.
+    """
+    images, labels = batch
+    images = augment.augment_pixels(stream_key(key, "augment", step), to_float(images), config)
+    images = augment.normalize(images, mean=config.mean, std=config.std)
+    targets = jax.nn.one_hot(labels, num_classes)
+    return augment.mix(stream_key(key, "mix", step), images, targets, config)
+
+
+def make_train_step(
+    apply_fn: ApplyFn, tx: optax.GradientTransformation, config: Config, *, num_classes: int = 10
+) -> TrainStep:
+    """Make the function that does one update.
+
+    A step with a NaN or an infinity in its gradient changes nothing but ``state.step``; it is
+    counted in the metric "skipped".
+
+    Args:
+      apply_fn: ``model.apply`` of a Flax module with the argument ``train`` and the collection
+        "batch_stats".
+      tx: of :func:`cifar_jax.optim.make_optimizer`.
+      config: the sections "augment" and "optim" are read.
+      num_classes: K.
+
+    Returns:
+      ``(state, key, batch) -> (state, metrics)``; ``key`` is the run's, every draw depends on
+      it and on ``state.step`` alone. Metrics are sums over the batch: examples, loss [nats],
+      correct (mass of the label on the predicted class), and the count of skipped updates.
+    """
+
+    def train_step(state: TrainState, key: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:
+        images, targets, _ = augmented_batch(
+            key, state.step, batch, config.augment, num_classes=num_classes
+        )
+
+        def loss_fn(params):
+            logits, updated = apply_fn(
+                {"params": params, "batch_stats": state.batch_stats},
+                images,
+                train=True,
+                mutable=["batch_stats"],
+                rngs={"dropout": stream_key(key, "dropout", state.step)},
+            )
+            losses = cross_entropy(logits, targets, smoothing=config.optim.label_smoothing)
+            return jnp.mean(losses), (losses, logits, updated["batch_stats"])
+
+        gradient, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        finite = optax.tree.get(opt_state, "last_finite", jnp.asarray(True))
+        batch_stats = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), batch_stats, state.batch_stats
+        )
+        ema_params, ema_batch_stats = optim.ema_update(
+            (state.ema_params, state.ema_batch_stats),
+            (params, batch_stats),
+            decay=config.optim.ema_decay,
+            step=state.step,
+        )
+        metrics = {
+            "examples": jnp.asarray(len(losses), jnp.float32),
+            "loss": jnp.sum(losses),
+            "correct": jnp.sum(target_mass(logits, targets)),
+            "skipped": 1.0 - finite.astype(jnp.float32),
+        }
+        new_state = TrainState(
+            state.step + 1, params, batch_stats, opt_state, ema_params, ema_batch_stats
+        )
+        return new_state, metrics
+
+    return train_step
+
+
+def make_train_chunk(train_step: TrainStep, *, batch_size: int, steps: int) -> Callable[..., Any]:
+    """Make the function that does several updates in one ``lax.scan``.
+
+    Args:
+      train_step: of :func:`make_train_step`.
+      batch_size: B.
+      steps: of one call; it must divide the steps of an epoch, N // B.
+
+    Returns:
+      ``(state, key, images, labels) -> (state, metrics)`` for a resident training set, images
+      uint8 [N, H, W, C]. The order of an epoch is a permutation that depends on the key and the
+      epoch; images beyond the last whole batch wait for another epoch. Metrics are summed.
+    """
+
+    def train_chunk(
+        state: TrainState, key: jax.Array, images: jax.Array, labels: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        steps_per_epoch = len(images) // batch_size
+        epoch, first = state.step // steps_per_epoch, state.step % steps_per_epoch
+        order = jax.random.permutation(stream_key(key, "order", epoch), len(images))
+
+        def body(state: TrainState, i: jax.Array) -> tuple[TrainState, Metrics]:
+            rows = jax.lax.dynamic_slice_in_dim(order, (first + i) * batch_size, batch_size)
+            return train_step(state, key, (images[rows], labels[rows]))
+
+        state, metrics = jax.lax.scan(body, state, jnp.arange(steps, dtype=jnp.int32))
+        return state, jax.tree.map(jnp.sum, metrics)
+
+    return train_chunk
+
+
+def make_eval_step(
+    apply_fn: ApplyFn, config: AugmentConfig, *, mode: tta.Mode = "none"
+) -> Callable[..., dict[str, jax.Array]]:
+    """Make the function that evaluates one batch.
+
+    Args:
+      apply_fn: ``model.apply``, as for :func:`make_train_step`.
+      config: the section "augment": mean, std and border are read.
+      mode: of test-time augmentation; the probabilities of the views are averaged.
+
+    Returns:
+      ``(variables, batch) -> values``, where a batch is (images uint8 [B, H, W, C], labels [B],
+      mask [B]) and the values are one an example, zero where the mask is: loss [B] in nats,
+      correct [B] and probabilities [B, K].
+    """
+
+    def eval_step(
+        variables: Any, batch: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> dict[str, jax.Array]:
+        images, labels, mask = batch
+        views = tta.views(to_float(images), mode, border=config.border)
+
+        def log_probabilities_of(view: jax.Array) -> jax.Array:
+            view = augment.normalize(view, mean=config.mean, std=config.std)
+            return jax.nn.log_softmax(apply_fn(variables, view))
+
+        each = jax.lax.map(log_probabilities_of, jnp.stack(views))
+        log_probabilities = jax.nn.logsumexp(each, axis=0) - math.log(len(views))
+        targets = jax.nn.one_hot(labels, log_probabilities.shape[-1])
+        mask = mask.astype(jnp.float32)
+        return {
+            "loss": cross_entropy(log_probabilities, targets) * mask,
+            "correct": target_mass(log_probabilities, targets) * mask,
+            "probabilities": jnp.exp(log_probabilities) * mask[:, None],
+        }
+
+    return eval_step

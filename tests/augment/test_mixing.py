@@ -1,0 +1,198 @@
+"""What was drawn is read off the result: pixel (y, x) of image b holds the number b, y, x."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_jax.augment import cutmix, draw_cutmix_box, mixup, ricap
+
+COUNT, HEIGHT, WIDTH = 16, 12, 18
+KEYS = [jax.random.key(seed) for seed in range(40)]
+METHODS = {
+    "mixup": (mixup, {"alpha": 1.0}),
+    "mixup per image": (mixup, {"alpha": 1.0, "per_image": True}),
+    "cutmix": (cutmix, {"alpha": 1.0}),
+    "cutmix per image": (cutmix, {"alpha": 1.0, "per_image": True}),
+    "ricap": (ricap, {"beta": 0.3}),
+    "ricap at the edges": (ricap, {"beta": 0.02}),
+    "ricap in the middle": (ricap, {"beta": 5.0}),
+}
+
+
+@functools.cache
+def compiled(name):
+    function, options = METHODS[name]
+    return jax.jit(lambda key, images, targets: function(key, images, targets, **options))
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    return compiled(request.param)
+
+
+@pytest.fixture(scope="module")
+def coded():
+    b, y, x = np.mgrid[:COUNT, :HEIGHT, :WIDTH]
+    return jnp.asarray(np.stack([b, y, x], -1), jnp.float32)
+
+
+def cross_entropy(logits, targets):
+    return -(targets * np.asarray(jax.nn.log_softmax(logits))).sum(-1)
+
+
+def test_soft_labels_sum_to_one_and_shapes_stay(method, images, targets):
+    for key in KEYS:
+        mixed, labels = method(key, images, targets)
+        assert (mixed.shape, mixed.dtype) == (images.shape, images.dtype)
+        np.testing.assert_allclose(labels.sum(1), 1, atol=1e-6)
+        assert labels.min() >= 0
+
+
+def test_labels_are_the_shares_of_the_images(method, targets):
+    """Each class has a colour and its image is all of it: the mean over pixels shows the label."""
+    colours = jax.random.uniform(jax.random.key(0), (COUNT, 3))
+    images = jnp.broadcast_to(colours[:, None, None], (COUNT, HEIGHT, WIDTH, 3))
+    for key in KEYS:
+        mixed, labels = method(key, images, targets)
+        np.testing.assert_allclose(mixed.mean((1, 2)), labels @ colours, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "ricap"])
+def test_bfloat16_images_and_targets(images, targets, name):
+    run, images = compiled(name), images.astype(jnp.bfloat16)
+    for key in KEYS[:5]:
+        narrow = run(key, images, targets.astype(jnp.bfloat16))
+        wide = run(key, images.astype(jnp.float32), targets)
+        for part, expected in zip(narrow, wide, strict=True):
+            assert part.dtype == jnp.bfloat16
+            np.testing.assert_allclose(part.astype(jnp.float32), expected, atol=2**-8)
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_mixup_against_the_reference(images, targets, per_image):
+    """Labels show lam and the partner; images must be their blend."""
+    run = compiled("mixup per image" if per_image else "mixup")
+    lams, fixed = [], 0
+    for key in KEYS:
+        mixed, labels = (np.asarray(part) for part in run(key, images, targets))
+        lam = np.diag(labels)
+        rest = labels - np.diag(lam)
+        partner = np.where(rest.max(1) > 1e-6, rest.argmax(1), np.arange(COUNT))
+        assert sorted(partner) == list(range(COUNT))
+        own = partner == np.arange(COUNT)  # fixed points of the permutation hide their lam
+        fixed += own.sum()
+        assert (np.ptp(lam[~own]) < 1e-6) != per_image
+        lam = np.where(own, 1, lam).reshape(-1, 1, 1, 1)
+        first, second = np.asarray(images), np.asarray(images)[partner]
+        np.testing.assert_allclose(mixed, lam * first + (1 - lam) * second, atol=1e-6)
+        lams.append(lam[~own].min())
+        logits = np.asarray(images[:, 0, :COUNT, 0])
+        weighted = lam[:, 0, 0, 0] * cross_entropy(logits, np.asarray(targets))
+        weighted += (1 - lam[:, 0, 0, 0]) * cross_entropy(logits, np.asarray(targets)[partner])
+        np.testing.assert_allclose(cross_entropy(logits, labels), weighted, atol=1e-5)
+    assert len(set(lams)) == len(KEYS)
+    assert 0 < fixed < 3 * len(KEYS)  # a random permutation has one fixed point on average
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_cutmix_against_the_reference(coded, targets, per_image):
+    """One rectangle of one partner, in place; the label counts its pixels."""
+    run = compiled("cutmix per image" if per_image else "cutmix")
+    shapes = []
+    for key in KEYS:
+        mixed, labels = (np.asarray(part) for part in run(key, coded, targets))
+        np.testing.assert_array_equal(mixed[..., 1:], np.asarray(coded)[..., 1:])
+        boxes = {}
+        for b in range(COUNT):
+            foreign = mixed[b, :, :, 0] != b
+            share = np.zeros(COUNT)
+            share[b] = 1 - foreign.mean()
+            if foreign.any():
+                (partner,) = set(mixed[b, :, :, 0][foreign].astype(int))
+                share[partner] = foreign.mean()
+                rows, columns = np.flatnonzero(foreign.any(1)), np.flatnonzero(foreign.any(0))
+                box = (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1)
+                assert foreign[box[0] : box[1], box[2] : box[3]].all()
+                assert foreign.sum() == (box[1] - box[0]) * (box[3] - box[2])
+                boxes[b] = box
+            np.testing.assert_allclose(labels[b], share, atol=1e-6)
+        shapes.append(len(set(boxes.values())))
+    assert max(shapes) > 5 if per_image else max(shapes) == 1
+
+
+def test_cutmix_box_against_the_reference():
+    """For a few lam, all boxes that the reference can draw, and no other, occur."""
+    height, width, count = 12, 18, 4000
+    draw = jax.jit(lambda key, lam: draw_cutmix_box(key, lam, height=height, width=width))
+    for lam in (0.0, 0.3, 0.75, 0.993, 1.0):
+        box = draw(jax.random.key(5), jnp.full((count,), lam))
+        for start, end, side in ((*box[:2], height), (*box[2:], width)):
+            half = int(side * np.sqrt(1 - lam)) // 2
+            possible = {(max(c - half, 0), min(c + half, side)) for c in range(side)}
+            found = set(zip(np.asarray(start).tolist(), np.asarray(end).tolist(), strict=True))
+            assert found == possible
+        assert abs(np.corrcoef(box.top, box.left)[0, 1]) < 5 / np.sqrt(count)
+
+
+def ricap_by_loops(images, targets, corner, crops, partners):
+    """The reference code, with what it draws as arguments."""
+    h, w = corner
+    _, height, width, _ = images.shape
+    patches, labels = [], 0
+    for k, (ph, pw) in enumerate(
+        [(h, w), (h, width - w), (height - h, w), (height - h, width - w)]
+    ):
+        y, x = crops[k]
+        patches.append(images[partners[k]][:, y : y + ph, x : x + pw])
+        labels = labels + ph * pw / (height * width) * targets[partners[k]]
+    top, bottom = np.concatenate(patches[:2], 2), np.concatenate(patches[2:], 2)
+    return np.concatenate([top, bottom], 1), labels
+
+
+@pytest.mark.parametrize("name", ["ricap", "ricap at the edges", "ricap in the middle"])
+def test_ricap_against_the_reference(coded, targets, name):
+    """Read corner, crops and partners off the result; the reference code must then agree."""
+    run, patch_counts, distinct = compiled(name), set(), 0
+    for key in KEYS:
+        mixed, labels = (np.asarray(part).astype(float) for part in run(key, coded, targets))
+        h, w = find_corner(mixed)
+        crops, partners = [], []
+        for y, x in ((0, 0), (0, w), (h, 0), (h, w)):
+            empty = y == HEIGHT or x == WIDTH or (y == 0 and h == 0 and (y, x) != (h, x))
+            first = np.zeros((COUNT, 3), int) if empty else mixed[:, y, x].astype(int)
+            assert len(set(map(tuple, first[:, 1:]))) == 1  # the batch shares the crop
+            crops.append(first[0, 1:])
+            partners.append(first[:, 0])
+            assert empty or sorted(first[:, 0]) == list(range(COUNT))
+        expected, shares = ricap_by_loops(
+            np.asarray(coded), np.asarray(targets), (h, w), crops, partners
+        )
+        np.testing.assert_array_equal(mixed, expected)
+        np.testing.assert_allclose(labels, shares, atol=1e-6)
+        patch_counts.add((1 if h in (0, HEIGHT) else 2) * (1 if w in (0, WIDTH) else 2))
+        distinct += len({tuple(p) for p in partners}) == 4
+    assert (
+        patch_counts
+        == {
+            "ricap": {1, 2, 4},
+            "ricap at the edges": {1, 2} if 2 in patch_counts else {1},
+            "ricap in the middle": {4},
+        }[name]
+    )
+    assert name != "ricap in the middle" or distinct == len(KEYS)
+
+
+def find_corner(mixed):
+    """Where the source of the pixels jumps in each direction; 0 where it never does.
+
+    Neighbours inside of a crop differ by one pixel in every image of the batch.
+    """
+    step_y = np.diff(mixed, axis=1) != np.array([0, 1, 0])
+    step_x = np.diff(mixed, axis=2) != np.array([0, 0, 1])
+    rows, columns = step_y.any((0, 2, 3)), step_x.any((0, 1, 3))
+    assert rows.sum() <= 1
+    assert columns.sum() <= 1
+    return (np.argmax(rows) + 1) * rows.any(), (np.argmax(columns) + 1) * columns.any()

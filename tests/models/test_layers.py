@@ -1,0 +1,203 @@
+"""The convolutions against XLA's, in values and gradients: no step may be faster by being wrong."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_jax.models.layers import depthwise_conv, pointwise_conv
+
+CHANNELS, FEATURES, BATCH = 5, 7, 3
+TOLERANCE = {jnp.float32: 2e-6, jnp.bfloat16: 2e-2}  # of each result's largest number
+SIZES = [(8, 8), (7, 5), (1, 4)]
+LARGEST_STAGE = (20, 32, 32, 64)  # C, H, W, B
+
+
+def convolve(x, kernel, *, stride, padding, groups):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(padding, padding)] * 2,
+        dimension_numbers=("CHWN", "HWIO", "CHWN"),
+        feature_group_count=groups,
+    )
+
+
+def reference_depthwise(x, kernel, *, stride=1):
+    return convolve(x, kernel, stride=stride, padding=1, groups=len(x))
+
+
+def reference_pointwise(x, kernel):
+    return convolve(x, kernel[None, None], stride=1, padding=0, groups=1)
+
+
+def value_and_gradients(conv, x, kernel, g):
+    value, pull_back = jax.vjp(conv, x, kernel)
+    return value, *pull_back(g)
+
+
+compiled = jax.jit(value_and_gradients, static_argnums=0)
+
+
+def normal(seed, shape, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32).astype(dtype)
+
+
+def halved(size, stride):
+    return -(-size // stride)
+
+
+def depthwise_case(size=(8, 8), stride=1, dtype=jnp.float32, leading=()):
+    shape = (*leading, CHANNELS, *size, BATCH)
+    outputs = (*shape[:-3], *(halved(side, stride) for side in size), BATCH)
+    kernel = (*leading, 3, 3, 1, CHANNELS)
+    return normal(0, shape, dtype), normal(1, kernel, dtype), normal(2, outputs, dtype)
+
+
+def pointwise_case(size=(8, 8), dtype=jnp.float32, leading=()):
+    shape, outputs = ((*leading, channels, *size, BATCH) for channels in (CHANNELS, FEATURES))
+    kernel = (*leading, CHANNELS, FEATURES)
+    return normal(0, shape, dtype), normal(1, kernel, dtype), normal(2, outputs, dtype)
+
+
+def widened(arrays):
+    return tuple(np.asarray(array.astype(jnp.float32)) for array in arrays)
+
+
+def error(actual, expected):
+    """The largest difference, as a part of the largest number expected."""
+    return float(np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max())
+
+
+def assert_agree(actual, expected, tolerance):
+    for name, a, b in zip(("value", "dx", "dkernel"), actual, expected, strict=True):
+        assert a.shape == b.shape, name
+        assert a.dtype == b.dtype, name
+        (a, b) = widened((a, b))
+        assert np.abs(b).max() > 0.1, name
+        assert error(a, b) < tolerance, name
+
+
+def assert_agrees_with_xla(conv, reference, case, dtype):
+    """The reference convolves the same, perhaps rounded, numbers in float32."""
+    actual = compiled(conv, *case)
+    expected = compiled(reference, *widened(case))
+    assert_agree(actual, [a.astype(dtype) for a in expected], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", SIZES)
+def test_depthwise_equals_a_grouped_convolution(size, stride, dtype):
+    assert_agrees_with_xla(
+        partial(depthwise_conv, stride=stride),
+        partial(reference_depthwise, stride=stride),
+        depthwise_case(size, stride, dtype),
+        dtype,
+    )
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("size", SIZES)
+def test_pointwise_equals_a_convolution(size, dtype):
+    case = pointwise_case(size, dtype)
+    assert_agrees_with_xla(pointwise_conv, reference_pointwise, case, dtype)
+
+
+TRANSFORMED = [
+    pytest.param(depthwise_conv, reference_depthwise, depthwise_case, id="depthwise"),
+    pytest.param(
+        partial(depthwise_conv, stride=2),
+        partial(reference_depthwise, stride=2),
+        partial(depthwise_case, (7, 6), 2),
+        id="strided",
+    ),
+    pytest.param(pointwise_conv, reference_pointwise, pointwise_case, id="pointwise"),
+]
+
+
+@pytest.mark.parametrize(("conv", "reference", "make_case"), [TRANSFORMED[0], TRANSFORMED[2]])
+def test_jit_equals_eager(conv, reference, make_case):
+    case = make_case()
+    eager = value_and_gradients(conv, *case)
+    assert_agree(eager, compiled(conv, *case), 1e-6)
+    assert_agree(eager, compiled(reference, *case), 2e-6)
+
+
+@pytest.mark.parametrize(("conv", "reference", "make_case"), TRANSFORMED)
+def test_under_vmap_over_inputs_and_kernels(conv, reference, make_case):
+    case = make_case(leading=(2,))
+    actual = jax.jit(jax.vmap(partial(value_and_gradients, conv)))(*case)
+    for i in range(2):
+        expected = compiled(reference, *(array[i] for array in case))
+        assert_agree([array[i] for array in actual], expected, 2e-6)
+
+
+@pytest.mark.parametrize(("conv", "reference", "make_case"), TRANSFORMED)
+def test_under_vmap_over_kernels_alone(conv, reference, make_case):
+    x, kernels, g = make_case(leading=(2,))
+    run = jax.jit(jax.vmap(partial(value_and_gradients, conv), in_axes=(None, 0, 0)))
+    actual = run(x[0], kernels, g)
+    for i in range(2):
+        expected = compiled(reference, x[0], kernels[i], g[i])
+        assert_agree([array[i] for array in actual], expected, 2e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_of_a_whole_stage_are_accurate(dtype):
+    """At the largest stage a kernel's gradient sums 65,536 numbers: against float64."""
+    kernel = (3, 3, 1, LARGEST_STAGE[0])
+    case = (
+        normal(0, LARGEST_STAGE, dtype),
+        normal(1, kernel, dtype),
+        normal(2, LARGEST_STAGE, dtype),
+    )
+    y, dx, dkernel = widened(compiled(depthwise_conv, *case))
+    x, kernel, g = (array.astype(np.float64) for array in widened(case))
+    exact_y, exact_dx, exact_dkernel = np.zeros_like(x), np.zeros_like(x), np.zeros_like(kernel)
+    height, width = x.shape[1:3]
+    for i in range(3):
+        for j in range(3):
+            # output pixel p reads input pixel p + (i - 1, j - 1), where there is one
+            there = np.s_[:, max(i - 1, 0) : height + i - 1, max(j - 1, 0) : width + j - 1]
+            here = np.s_[:, max(1 - i, 0) : height + 1 - i, max(1 - j, 0) : width + 1 - j]
+            tap = kernel[i, j, 0, :, None, None, None]
+            exact_y[here] += x[there] * tap
+            exact_dx[there] += g[here] * tap
+            exact_dkernel[i, j, 0] = np.einsum("chwb,chwb->c", x[there], g[here])
+    assert error(y, exact_y) < TOLERANCE[dtype]
+    assert error(dx, exact_dx) < TOLERANCE[dtype]
+    assert error(dkernel, exact_dkernel) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_pointwise_gradients_of_a_whole_stage_are_accurate(dtype):
+    case = (
+        normal(0, LARGEST_STAGE, dtype),
+        normal(1, (20, 20), dtype),
+        normal(2, LARGEST_STAGE, dtype),
+    )
+    actual = widened(compiled(pointwise_conv, *case))
+    x, kernel, g = (array.astype(np.float64) for array in widened(case))
+    rows, g_rows = x.reshape(20, -1), g.reshape(20, -1)
+    exact = kernel.T @ rows, kernel @ g_rows, rows @ g_rows.T
+    for a, b in zip(actual, exact, strict=True):
+        assert error(a.reshape(b.shape), b) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(("conv", "reference", "make_case"), TRANSFORMED)
+def test_second_derivatives(conv, reference, make_case):
+    x, kernel, g = make_case()
+
+    def curvature(conv):
+        def along(x, kernel):
+            dx, dkernel = jax.vjp(conv, x, kernel)[1](g)
+            return jnp.sum(dx * x**2) + jnp.sum(dkernel * kernel**2)
+
+        return jax.jit(jax.grad(along, (0, 1)))(x, kernel)
+
+    for actual, expected in zip(curvature(conv), curvature(reference), strict=True):
+        assert error(actual, expected) < 2e-6
