@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -44,6 +45,9 @@ def main(argv: Sequence[str]) -> int:
         return _COMMANDS[name](options, overrides, shlex.join(["python", "main.py", *argv]))
     except (ConfigError, argparse.ArgumentError) as error:
         return _refuse(str(error))
+    except BrokenPipeError:  # the reader of what was printed has gone; training never ends so
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130

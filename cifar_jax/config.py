@@ -200,13 +200,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
     if not isinstance(config, Config):
         raise ConfigError(f"{path}: get_config() must return a Config, not {config!r:.60}")
+    _check_sections(config)
     return validate(override(config, overrides))
 
 
 def validate(config: Config) -> Config:
     """Check types, ranges and fields that must fit together; returns ``config`` unchanged."""
-    for section in dataclasses.fields(config):
-        check_fields(section.name, getattr(config, section.name))
+    _check_sections(config)
     data, train, augment = config.data, config.train, config.augment
     if data.source != "synthetic" and data.train_examples + data.validation_examples > TRAIN_IMAGES:
         raise ConfigError(
@@ -234,3 +234,8 @@ def validate(config: Config) -> Config:
             f"not {len(augment.mean)} and {len(augment.std)}"
         )
     return config
+
+
+def _check_sections(config: Config) -> None:
+    for name, section in vars(config).items():
+        check_fields(name, section)

@@ -69,8 +69,9 @@ def make_train_step(
 
     Returns:
       ``(state, key, batch) -> (state, metrics)``; ``key`` is the run's, every draw depends on
-      it and on ``state.step`` alone. Metrics are sums over the batch: examples, loss [nats],
-      correct (mass of the label on the predicted class), and the count of skipped updates.
+      it and on ``state.step`` alone. Metrics are sums over the batch, zero for a skipped update:
+      examples, loss [nats], correct (mass of the label on the predicted class); and the count of
+      skipped updates.
     """
 
     def train_step(state: TrainState, key: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -106,8 +107,9 @@ def make_train_step(
             "examples": jnp.asarray(len(losses), jnp.float32),
             "loss": jnp.sum(losses),
             "correct": jnp.sum(target_mass(logits, targets)),
-            "skipped": 1.0 - finite.astype(jnp.float32),
         }
+        metrics = {name: jnp.where(finite, value, 0.0) for name, value in metrics.items()}
+        metrics["skipped"] = 1.0 - finite.astype(jnp.float32)
         new_state = TrainState(
             state.step + 1, params, batch_stats, opt_state, ema_params, ema_batch_stats
         )

@@ -15,6 +15,6 @@ def get_config() -> Config:
         data=DataConfig(source="synthetic", train_examples=1_000, validation_examples=200),
         model=ModelConfig(stem=8, stages=(8, 16), blocks=1),
         optim=OptimConfig(learning_rate=0.1, warmup=0.1, ema_decay=0.98),
-        train=TrainConfig(epochs=8, batch_size=50, patience=0),
+        train=TrainConfig(epochs=8, batch_size=50, keep_checkpoints=8, patience=0),
         eval=EvalConfig(batch_size=200),
     )

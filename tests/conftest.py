@@ -1,4 +1,4 @@
-"""Sloppiness is an error: strict dtype and rank promotion, and every warning (see pyproject.toml)."""
+"""Sloppiness is an error: strict promotion of dtypes and ranks, and no warnings."""
 
 import jax
 

@@ -1,9 +1,9 @@
 """Colour operations: brightness and contrast, hue, saturation and value, normalisation.
 
 Images are floating RGB in [0, 1], [B, H, W, 3]. In HSV, saturation and value are in [0, 1] and hue
-is in sextants (60 degrees): 0 red, 2 green, 4 blue, 6 red again. Shifts of hue, saturation and value
-are in OpenCV's 8-bit units: 1 of hue is 2 degrees, 1 of the others is 1/255 of full scale. Unlike
-OpenCV's 8-bit HSV, nothing is rounded.
+is in sextants (60 degrees): 0 red, 2 green, 4 blue, 6 red again. Their shifts are in OpenCV's 8-bit
+units: 1 of hue is 2 degrees, 1 of saturation or value is 1/255 of full scale. Unlike in OpenCV's
+8-bit HSV, nothing is rounded.
 """
 
 from collections.abc import Sequence

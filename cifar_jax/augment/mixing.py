@@ -142,7 +142,8 @@ def draw_lambda(key: jax.Array, count: int, *, alpha: float) -> jax.Array:
     """
     turn, u = jax.random.uniform(key, (2, count), jnp.float32)
     cos = jnp.cos(2 * jnp.pi * turn)
-    return 0.5 + 0.5 * cos / jnp.sqrt(cos**2 + 1 / jnp.expm1(-jnp.log(u) / alpha))
+    ratio = cos / jnp.sqrt(cos**2 + 1 / jnp.expm1(-jnp.log1p(-u) / alpha))
+    return jnp.clip(0.5 + 0.5 * ratio, 0.0, 1.0)
 
 
 def draw_cutmix_box(key: jax.Array, lam: jax.Array, *, height: int, width: int) -> Box:

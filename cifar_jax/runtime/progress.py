@@ -10,7 +10,7 @@ from typing import Any, Self, TextIO
 from tqdm import tqdm
 
 BAR_SECONDS = 0.1  # between two drawings of the bar
-LINE_SECONDS = 30.0  # between two plain lines, unless an epoch ends
+LINE_SECONDS = 30.0  # between two plain lines of progress
 RECENT_CHUNKS = 64  # chunks over which the speed is measured
 
 
@@ -35,17 +35,16 @@ class Progress:
     """Shows images/s, the time left and a few values while a run goes on.
 
     The speed is that of the last ``RECENT_CHUNKS`` chunks, evaluation and checkpoints between
-    them included, so that the time left is true for the whole run. It is measured from the end
-    of the first chunk, because that one's time is mostly compilation: until the second chunk is
-    done, speed and time left show as ``--``.
+    them included, so that the time left is true for the whole run. It is measured from entering
+    the context, so compile before. Until the first chunk is done, speed and time left show as
+    ``--``.
 
-    Without a terminal nothing but printable characters and newlines is written: one line at the
-    end of each epoch, and one whenever ``LINE_SECONDS`` have passed. Nothing is ever coloured.
+    Without a terminal nothing but printable characters and newlines is written: the lines that
+    are asked for, and one whenever ``LINE_SECONDS`` have passed. Nothing is ever coloured.
 
-    >>> with Progress(2, 50_000, stream=sys.stdout, is_terminal=False) as progress:
+    >>> with Progress(2, 50_000, is_terminal=False) as progress:
     ...     progress.advance(50_000, loss=1.934)
     ...     progress.line("epoch 1 done")
-    epoch 1/2  100%  -- images/s  ETA --  loss 1.934
     epoch 1 done
     """
 
@@ -65,11 +64,11 @@ class Progress:
           total_epochs: of the whole run, those of an earlier session included.
           images_per_epoch: images that are trained on in an epoch.
           start_epoch: epochs that are already done.
-          stream: where to write; standard error by default.
+          stream: where to write; standard output by default.
           is_terminal: draw a bar; by default, whether ``stream`` is a terminal.
           clock: tells the time [seconds].
         """
-        self._stream = _Unbreakable(sys.stderr if stream is None else stream)
+        self._stream = _Unbreakable(sys.stdout if stream is None else stream)
         self._is_terminal = self._stream.isatty() if is_terminal is None else is_terminal
         self._clock = clock
         self._epochs, self._images = total_epochs, images_per_epoch
@@ -81,7 +80,9 @@ class Progress:
         self._bar: _Bar | None = None
 
     def __enter__(self) -> Self:
-        """Draws the bar."""
+        """Start the clock and draw the bar."""
+        self._shown = self._clock()
+        self._marks.append((self._shown, self._done))
         if self._is_terminal:
             self._bar = _Bar(
                 total=self._epochs * self._images,
@@ -101,7 +102,7 @@ class Progress:
 
     @property
     def images_per_second(self) -> float | None:
-        """Recent speed; None until the second chunk is done."""
+        """Recent speed; None until the first chunk is done."""
         if len(self._marks) < 2:
             return None
         (first, images), (last, done) = self._marks[0], self._marks[-1]
@@ -126,8 +127,7 @@ class Progress:
         self._marks.append((now, self._done))
         self._values = values
         self._epoch = min(-(-self._done // self._images), self._epochs)
-        epoch_ends = self._done % self._images == 0
-        if epoch_ends or now - self._shown >= (BAR_SECONDS if self._bar else LINE_SECONDS):
+        if now - self._shown >= (BAR_SECONDS if self._bar else LINE_SECONDS):
             self._shown = now
             self._show()
 
@@ -173,7 +173,7 @@ class _Bar(tqdm):
 class _Unbreakable:
     """A text stream that falls silent once nobody can read it any more."""
 
-    def __init__(self, stream: TextIO | None):  # None: Python's sys.stderr when it was closed
+    def __init__(self, stream: TextIO | None):  # None: Python's sys.stdout when it was closed
         self._stream = stream
 
     def write(self, text: str) -> None:
@@ -195,7 +195,5 @@ class _Unbreakable:
         except OSError:
             self._stream = None
 
-    def __getattr__(
-        self, name: str
-    ) -> Any:  # its encoding, by which tqdm chooses the bar's characters
+    def __getattr__(self, name: str) -> Any:  # tqdm asks for the encoding
         return getattr(self._stream, name)

@@ -5,7 +5,6 @@ Colours are Okabe and Ito's, told apart by colour-blind readers: https://jfly.un
 """
 
 import contextlib
-import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from cifar_jax.files import replacing
 
 History = Sequence[Mapping[str, float | None]]
 
@@ -55,13 +56,8 @@ def save(figure: Figure, path: str | Path) -> None:
     Raises:
       OSError: if the folder cannot be written to.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

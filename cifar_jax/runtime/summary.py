@@ -17,7 +17,8 @@ def summarize(config: Config) -> str:
     model = models.from_config(config.model)
     images = jnp.zeros((1, *IMAGE_SHAPE))
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-    table = tabulate(model, jax.random.key(0), depth=2, console_kwargs={"width": 140})(images)
+    style = {"width": 140, "force_terminal": False, "no_color": True}
+    table = tabulate(model, jax.random.key(0), depth=2, console_kwargs=style)(images)
     return "\n".join(
         [
             table.strip("\n"),

@@ -49,7 +49,8 @@ def train(config: Config, workdir: str | Path, *, command: str = "") -> dict[str
     if results := run.read_results():
         return results
     last = checkpoint.latest_valid(run.checkpoints)
-    history: list[Row] = checkpoint.read_progress(last)["history"] if last else []
+    saved = checkpoint.read_progress(last) if last else {"history": [], "compile_seconds": 0.0}
+    history: list[Row] = saved["history"]
     run.write_metrics(history)
     epoch_images = config.steps_per_epoch * config.train.batch_size
     progress = Progress(config.train.epochs, epoch_images, start_epoch=len(history))
@@ -65,13 +66,18 @@ def train(config: Config, workdir: str | Path, *, command: str = "") -> dict[str
         f"{len(inputs.test[0])} test images; workdir {run.path}"
     )
     trainer = Trainer(config)
+    trainer.compile_seconds = saved["compile_seconds"]
     if last is None:
         train_state = trainer.initial_state()
     else:
         train_state = checkpoint.restore(last, trainer.abstract_state())
         say(f"continuing after epoch {len(history)}, from {last}")
-    with progress:
-        train_state = _train_epochs(trainer, run, train_state, history, inputs, progress, say)
+    if not _is_over(config, history):
+        say("compiling the training loop")
+        trainer.train_chunk  # noqa: B018  # compiled at its first use
+        say(f"compiled in {trainer.compile_seconds:.1f} s")
+        with progress:
+            train_state = _train_epochs(trainer, run, train_state, history, inputs, progress, say)
     results = _results(trainer, run, train_state, history, inputs)
     results = {"command": command, **results}
     draw_pictures(config, run, history, inputs, results)
@@ -91,12 +97,8 @@ def _train_epochs(
 ) -> TrainState:
     """Train until the last epoch or until patience runs out; ``history`` grows by each epoch."""
     config = trainer.config
-    if len(history) < config.train.epochs and not out_of_patience(config.train, history):
-        say("compiling the training loop")
-        trainer.train_chunk  # noqa: B018  # compiled at its first use
-        say(f"compiled in {trainer.compile_seconds:.1f} s")
     resident = jax.device_put(inputs.train)
-    while len(history) < config.train.epochs and not out_of_patience(config.train, history):
+    while not _is_over(config, history):
         started = time.monotonic()
         train_state, row = trainer.train_epoch(train_state, len(history) + 1, resident, progress)
         if len(inputs.validation[0]):
@@ -106,15 +108,23 @@ def _train_epochs(
         run.append_metrics(row)
         say(describe(row, config.train.epochs))
         best = selected(history, config.train.min_delta)
-        ends = len(history) == config.train.epochs or out_of_patience(config.train, history)
-        if ends or best is row or len(history) % config.train.checkpoint_every == 0:
-            checkpoint.save(run.checkpoints, train_state, {"history": history})
+        if (
+            _is_over(config, history)
+            or best is row
+            or len(history) % config.train.checkpoint_every == 0
+        ):
+            host_state = {"history": history, "compile_seconds": trainer.compile_seconds}
+            checkpoint.save(run.checkpoints, train_state, host_state)
             newest = list(checkpoint.steps(run.checkpoints))[-config.train.keep_checkpoints :]
             checkpoint.prune(run.checkpoints, {*newest, best["step"]})
     if out_of_patience(config.train, history):
         best = selected(history, config.train.min_delta)
         say(f"stopped: no gain in {config.train.patience} epochs since epoch {best['epoch']}")
     return train_state
+
+
+def _is_over(config: Config, history: list[Row]) -> bool:
+    return len(history) == config.train.epochs or out_of_patience(config.train, history)
 
 
 def _validate(config: Config, train_state: TrainState, validation: ImageSet) -> dict[str, float]:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,13 +11,16 @@ BORDERS = ("constant", "reflect101")
 IDENTITY = {"angle": 0.0, "scale_x": 1.0, "scale_y": 1.0, "shift_x": 0.0, "shift_y": 0.0}
 
 
-def warp(images, border="constant", **parameters):
+compiled_affine = jax.jit(affine, static_argnames="border")
+
+
+def warp(images, border: Any = "constant", **parameters):
     """Affine with the same parameters for all images, identity where not given."""
     values = {
         name: jnp.broadcast_to(jnp.asarray(parameters.get(name, default), jnp.float32), len(images))
         for name, default in IDENTITY.items()
     }
-    return np.asarray(affine(jnp.asarray(images), border=border, **values))
+    return np.asarray(compiled_affine(jnp.asarray(images), border=border, **values))
 
 
 def warp_by_loops(image, border, *, angle, scale_x, scale_y, shift_x, shift_y):
@@ -145,9 +150,8 @@ def read_parameters(key, count, **options):
     """Draw warps of an image of coordinates and read angle, scales and shifts off its centre."""
     y, x = np.mgrid[:32, :32].astype(np.float32)
     coordinates = jnp.broadcast_to(np.stack([x, y], -1)[None], (count, 32, 32, 2))
-    center = np.asarray(shift_scale_rotate(key, coordinates, **options), np.float64)[
-        :, 15:17, 15:17
-    ]
+    run = jax.jit(lambda key, images: shift_scale_rotate(key, images, **options))
+    center = np.asarray(run(key, coordinates), np.float64)[:, 15:17, 15:17]
     by_x = (center[:, :, 1] - center[:, :, 0]).mean(1)  # derivatives of the source position
     by_y = (center[:, 1] - center[:, 0]).mean(1)
     inverse = np.stack([by_x, by_y], -1)
@@ -180,6 +184,6 @@ def test_parameters_are_uniform_and_independent(key):
 
 def test_untouched_images_come_back_bit_for_bit(key):
     images = jax.random.uniform(key, (1000, 6, 6, 3))
-    warped = shift_scale_rotate(key, images, probability=0.5)
+    warped = jax.jit(lambda *args: shift_scale_rotate(*args, probability=0.5))(key, images)
     same = np.asarray((warped == images).all((1, 2, 3)))
     assert abs(same.mean() - 0.5) < 5 * 0.5 / np.sqrt(1000)

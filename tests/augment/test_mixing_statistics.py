@@ -60,7 +60,7 @@ def cutmix_exact():
 draw_lambdas = jax.jit(lambda key, alpha: draw_lambda(key, 1_000_000, alpha=alpha))
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.3, 0.05])
+@pytest.mark.parametrize("alpha", [5.0, 1.0, 0.5, 0.3, 0.05])
 def test_lambda_moments_and_no_nan(alpha):
     lam = np.asarray(draw_lambdas(jax.random.key(3), jnp.float32(alpha)), np.float64)
     assert np.isfinite(lam).all()
@@ -68,7 +68,8 @@ def test_lambda_moments_and_no_nan(alpha):
     assert lam.max() <= 1
     check_mean(lam[:DRAWS], exact=0.5)
     check_mean((lam[:DRAWS] - 0.5) ** 2, exact=0.25 / (2 * alpha + 1))
-    check_mean(lam[:DRAWS] < 0.1, exact=betainc(alpha, alpha, 0.1))
+    for edge in (0.1, 0.3, 0.5, 0.8):
+        check_mean(lam[:DRAWS] < edge, exact=betainc(alpha, alpha, edge))
 
 
 def test_mixup_lambda():

@@ -70,7 +70,7 @@ def test_result_stays_in_range_and_dtype(key, images, dtype):
 
 
 def test_bytes_are_refused(key, images):
-    with pytest.raises(TypeError, match="floating.* not uint8"):
+    with pytest.raises(TypeError, match=r"floating.* not uint8"):
         augment_pixels(key, images.astype(jnp.uint8), AugmentConfig())
 
 
@@ -103,7 +103,7 @@ def test_each_mix_is_its_function(images, targets, per_image):
         "mixup": partial(augment.mixup, alpha=0.5, per_image=per_image),
         "cutmix": partial(augment.cutmix, alpha=2.0, per_image=per_image),
     }
-    run, seen = jax.jit(lambda *args: mix(*args, config)), set()
+    run, seen = jax.jit(partial(mix, config=config)), set()
     for seed in range(20):
         key = jax.random.key(seed)
         mixed, labels, kind = run(key, images, targets)
@@ -115,12 +115,11 @@ def test_each_mix_is_its_function(images, targets, per_image):
             np.testing.assert_allclose(labels, expected[1], atol=1e-6)
             assert ((mixed == images).all() and (labels == targets).all()) == (name == "none")
         seen.add(name)
-    assert run._cache_size() == 1
     assert seen == set(MIX_NAMES)
 
 
 def test_only_the_drawn_mix_is_computed(key, images, targets):
-    jaxpr = jax.make_jaxpr(lambda *args: mix(*args, AugmentConfig()))(key, images, targets)
+    jaxpr = jax.make_jaxpr(partial(mix, config=AugmentConfig()))(key, images, targets)
     (switch,) = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "cond"]
     assert len(switch.params["branches"]) == len(MIX_NAMES)
 

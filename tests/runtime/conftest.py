@@ -1,0 +1,30 @@
+"""A run small enough for a test: generated images, a network of 1,530 parameters."""
+
+import dataclasses
+
+import pytest
+
+from cifar_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    validate,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Config:
+    return validate(
+        Config(
+            data=DataConfig(source="synthetic", train_examples=200, validation_examples=40),
+            model=ModelConfig(stem=8, stages=(8, 16), blocks=1),
+            augment=dataclasses.replace(AugmentConfig(), shift_scale_rotate=0.0, ricap=0.0),
+            optim=OptimConfig(learning_rate=0.1, warmup=0.1, ema_decay=0.9),
+            train=TrainConfig(epochs=4, batch_size=20, chunk_steps=5, patience=0),
+            eval=EvalConfig(batch_size=64),
+        )
+    )

@@ -1,0 +1,181 @@
+import dataclasses
+import json
+
+import pytest
+
+from cifar_jax.config import Config, ConfigError, load_config
+from cifar_jax.runtime import checkpoint, score
+from cifar_jax.runtime import train as train_module
+from cifar_jax.runtime.train import train
+from cifar_jax.runtime.trainer import Trainer, TrainingError
+
+NEEDED = {
+    "parameters",
+    "receptive_field",
+    "test_accuracy",
+    "ema_test_accuracy",
+    "tta_accuracy",
+    "validation_accuracy",
+    "selected_epoch",
+    "epochs",
+    "seconds",
+    "images_per_second",
+    "compile_seconds",
+    "seed",
+    "versions",
+    "device",
+    "config_sha256",
+    "weights_sha256",
+}
+TIMES = {"seconds", "images_per_second"}
+
+
+def change(config: Config, **sections) -> Config:
+    parts = {
+        name: dataclasses.replace(getattr(config, name), **fields)
+        for name, fields in sections.items()
+    }
+    return dataclasses.replace(config, **parts)
+
+
+def read_metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return workdir, train(tiny, workdir, command="python main.py")
+
+
+def test_workdir(whole, tiny):
+    workdir, results = whole
+    assert {path.name for path in workdir.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "log.txt",
+        "checkpoints",
+        "results.json",
+        "curves.png",
+        "confusion.png",
+        "augmentations.png",
+    }
+    assert json.loads((workdir / "results.json").read_text()) == results
+    assert results.keys() >= NEEDED
+    assert results["command"] == "python main.py"
+    assert results["parameters"] == 1530
+    assert results["config_sha256"] == tiny.sha256
+    rows = read_metrics(workdir)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40]
+    best = max(row["ema_validation_accuracy"] for row in rows)
+    assert results["validation_accuracy"] == best
+    assert rows[results["selected_epoch"] - 1]["ema_validation_accuracy"] == best
+    log = (workdir / "log.txt").read_text().splitlines()
+    assert "cifar_jax" in log[0]
+    assert " cpu" in log[0]
+
+
+def test_checkpoints_kept_are_the_newest_and_the_selected(whole, tiny):
+    workdir, results = whole
+    kept = set(checkpoint.steps(workdir / "checkpoints"))
+    assert kept == {30, 40, 10 * results["selected_epoch"]}
+
+
+def test_a_finished_run_is_returned_as_it_is(whole, tiny, monkeypatch):
+    workdir, results = whole
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    monkeypatch.setattr(train_module, "load_inputs", None)  # nothing is loaded
+    assert train(tiny, workdir) == results
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+@pytest.mark.parametrize("moment", ["prune", "save"])
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    whole, tiny, tmp_path, monkeypatch, epochs, moment
+):
+    original = getattr(checkpoint, moment)
+    calls = []
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) == epochs:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, moment, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, tmp_path)
+    results = train(tiny, tmp_path)
+    expected = whole[1]
+    same = results.keys() - TIMES - {"command", "compile_seconds", "date"}
+    assert {name: results[name] for name in same} == {name: expected[name] for name in same}
+    rows, whole_rows = (
+        [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(path)]
+        for path in (tmp_path, whole[0])
+    )
+    assert rows == whole_rows
+    assert results["compile_seconds"] > 0
+
+
+def test_another_seed_is_another_run(whole, tiny, tmp_path):
+    results = train(change(tiny, train={"seed": 1}), tmp_path)
+    assert results["weights_sha256"] != whole[1]["weights_sha256"]
+
+
+def test_a_workdir_belongs_to_one_config(whole, tiny):
+    with pytest.raises(ConfigError, match=r"train\.epochs 4, not 9: use another --workdir"):
+        train(change(tiny, train={"epochs": 9}), whole[0])
+
+
+def test_without_validation_the_last_epoch_counts(tiny, tmp_path):
+    config = change(tiny, data={"validation_examples": 0}, train={"epochs": 2, "patience": 1})
+    results = train(config, tmp_path)
+    assert results["selected_epoch"] == results["epochs"] == 2
+    assert results["validation_accuracy"] is None
+
+
+def test_early_stopping(tiny, tmp_path):
+    config = change(tiny, train={"epochs": 50, "patience": 2, "min_delta": 1.0})
+    results = train(config, tmp_path)
+    assert results["epochs"] == 3
+    assert results["selected_epoch"] == 1
+    assert set(checkpoint.steps(tmp_path / "checkpoints")) == {10, 20, 30}
+    assert "stopped: no gain in 2 epochs since epoch 1" in (tmp_path / "log.txt").read_text()
+
+
+def test_evaluation_repeats_the_results(whole, tiny):
+    workdir, results = whole
+    found = score.evaluate_run(workdir, tiny)
+    for name in ("test_accuracy", "ema_test_accuracy", "tta_accuracy", "confusion"):
+        assert found[name] == results[name]
+    validation = score.evaluate_run(workdir, tiny, split="validation")
+    assert validation["ema_validation_accuracy"] == results["validation_accuracy"]
+    with pytest.raises(checkpoint.CheckpointError, match=r"/5: no such step; found"):
+        score.evaluate_run(workdir, tiny, step=5)
+    with pytest.raises(ConfigError, match="another config"):
+        score.evaluate_run(workdir, change(tiny, model={"blocks": 2}))
+
+
+def test_an_empty_workdir_cannot_be_evaluated(tiny, tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.json: cannot be read"):
+        score.evaluate_run(tmp_path, tiny)
+
+
+def test_gradients_that_stay_bad_stop_the_run(tiny, tmp_path):
+    config = change(
+        tiny, optim={"learning_rate": 1e18, "clip_norm": 0.0, "nonfinite_limit": 2, "warmup": 0.0}
+    )
+    with pytest.raises(TrainingError, match=r"epoch 1, step \d+: the last \d+ gradients had a NaN"):
+        train(config, tmp_path)
+    assert checkpoint.latest_valid(tmp_path / "checkpoints") is None
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize(("chunk_steps", "used"), [(64, 39), (351, 351), (1000, 351), (2, 1)])
+def test_chunks_divide_the_epoch(chunk_steps, used):
+    config = load_config("configs/200k.py", ["--train.chunk-steps", str(chunk_steps)])
+    assert config.steps_per_epoch == 351
+    assert Trainer(config).chunk_steps == used

@@ -1,0 +1,174 @@
+"""The real command, as a user types it."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cifar_jax.config import Config
+
+ROOT = Path(__file__).parents[1]
+SMOKE = ("--config", "configs/smoke.py")
+
+
+def run(*words, **options):
+    return subprocess.run(
+        [sys.executable, "main.py", *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("a folder") / "smöke"
+    return workdir, run(*SMOKE, "--workdir", workdir)
+
+
+def test_smoke(smoke):
+    workdir, done = smoke
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("cifar_jax ")
+    assert "cpu: " in lines[0]
+    assert "\r" not in done.stdout
+    assert sum(line.startswith("epoch ") for line in lines) >= 8
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["ema_test_accuracy"] > 0.6
+    assert results["epochs"] == 8
+    assert f"test accuracy          {results['test_accuracy']:.2%}" in lines
+    assert len(list((workdir / "checkpoints").iterdir())) == 8
+    assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 8
+    for name in ("curves", "confusion", "augmentations"):
+        with Image.open(workdir / f"{name}.png") as picture:
+            assert min(picture.size) > 200
+            assert np.asarray(picture).std() > 5
+
+
+def test_a_finished_run_prints_its_result(smoke):
+    workdir, first = smoke
+    again = run(*SMOKE, "--workdir", workdir)
+    assert again.returncode == 0
+    assert again.stdout.splitlines() == first.stdout.splitlines()[-len(again.stdout.splitlines()) :]
+
+
+def test_eval(smoke):
+    workdir, _ = smoke
+    results = json.loads((workdir / "results.json").read_text())
+    found = run("eval", "--workdir", workdir, "--json")
+    assert found.returncode == 0, found.stderr
+    figures = json.loads(found.stdout)
+    assert figures["ema_test_accuracy"] == results["ema_test_accuracy"]
+    assert figures["test_images"] == 1000
+    flip = run("eval", "--workdir", workdir, "--eval.tta", "flip", "--split", "validation")
+    assert flip.returncode == 0, flip.stderr
+    assert "tta flip" in flip.stdout
+    assert f"validation accuracy    {results['validation_accuracy']:.1%}"[:25] in flip.stdout
+
+
+def test_ctrl_c_and_again(smoke, tmp_path):
+    command = [sys.executable, "main.py", *SMOKE, "--workdir", str(tmp_path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 200
+        metrics = tmp_path / "metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") >= 2):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip() == "interrupted; the same command goes on from the last checkpoint"
+    again = run(*SMOKE, "--workdir", tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "continuing after epoch" in again.stdout
+    hashes = [
+        json.loads((path / "results.json").read_text())["weights_sha256"]
+        for path in (tmp_path, smoke[0])
+    ]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--config configs/200k.py --train.epoch 3", "did you mean --train.epochs?"),
+        ("--config configs/200k.py --optim.learning-rate nan", "at least 1e-12, not nan"),
+        ("--config configs/200k.py --augment.mixup 1.5", "between 0 and 1, not 1.5"),
+        ("--config configs/200k.py --optim.warmup 2", "between 0 and 1, not 2.0"),
+        ("--config configs/200k.py --train.batch-size 60000", "at most the 45000 images"),
+        ("--config configs/absent.py", "configs/absent.py: no such config file"),
+        ("--config", "expected one argument"),
+        ("", "--config is required"),
+        ("trian --config configs/200k.py", "trian: no such command; there are train, eval"),
+        ("eval", "--workdir or --config is required"),
+        ("eval --workdir nowhere", "nowhere/config.json: cannot be read: No such file"),
+        ("eval --workdir nowhere --split train", "invalid choice: 'train'"),
+        ("summary --workdir x --config configs/200k.py", "--workdir: no such option"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(words, message):
+    done = run(*words.split())
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_unusable_workdir(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(*SMOKE, "--workdir", tmp_path / "file" / "run")
+    assert done.returncode == 2
+    assert "cannot be a workdir: Not a directory" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [(), ("train",), ("eval",), ("summary",), ("data",)])
+def test_help_lists_every_field(command):
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for section in dataclasses.fields(Config):
+        for field in dataclasses.fields(getattr(Config(), section.name)):
+            assert f"--{section.name}.{field.name.replace('_', '-')}" in done.stdout
+
+
+def test_every_field_has_a_comment():
+    source = (ROOT / "cifar_jax" / "config.py").read_text().splitlines()
+    for section in dataclasses.fields(Config):
+        for field in dataclasses.fields(getattr(Config(), section.name)):
+            if not any(f"    {field.name}: " in line and "  # " in line for line in source):
+                pytest.fail(f"{section.name}.{field.name} has no comment")
+
+
+def test_summary(tmp_path):
+    picture = tmp_path / "architecture.png"
+    done = run("summary", "--config", "configs/200k.py", "--picture", picture)
+    assert done.returncode == 0, done.stderr
+    assert "stage4_block2" in done.stdout
+    for line in ("150,690", "109 pixels", "8,409,920 an image"):
+        assert line in done.stdout
+    with Image.open(picture) as image:
+        assert min(image.size) > 500
+
+
+def test_data():
+    done = run("data", "--data.source", "synthetic")
+    assert done.returncode == 0, done.stderr
+    assert "train_images  uint8 [5000, 32, 32, 3]  sha256 " in done.stdout

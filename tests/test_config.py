@@ -1,0 +1,162 @@
+import dataclasses
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cifar_jax.config import Config, DataConfig, from_dict, load_config, to_dict, validate
+from cifar_jax.ranges import ConfigError, Range
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+FILE = Path(__file__).parents[1] / "configs" / "200k.py"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_valid_and_claims_its_command(path):
+    assert isinstance(load_config(path), Config)
+    assert f"python main.py --config configs/{path.name}" in path.read_text()
+
+
+def test_the_recipe_of_the_original():
+    config = load_config(FILE)
+    assert (config.optim.learning_rate, config.optim.momentum, config.optim.nesterov) == (
+        0.05,
+        0.9,
+        False,
+    )
+    assert config.optim.warmup * config.train.epochs == 5
+    assert (config.augment.ricap, config.augment.mixup, config.augment.cutmix) == (0.2, 0.3, 0.3)
+    assert config.steps_per_epoch == 45_000 // 128
+
+
+def test_overrides():
+    words = "--train.epochs 2 --optim.learning-rate 0.1 --data.source synthetic"
+    words += " --data.train-examples 5000 --train.seed 3 --optim.nesterov True --model.stages 8 16"
+    config = load_config(FILE, words.split())
+    assert config.train.epochs == 2
+    assert config.train.seed == 3
+    assert config.optim.learning_rate == 0.1
+    assert config.optim.nesterov
+    assert config.model.stages == (8, 16)
+    assert config.data == DataConfig(source="synthetic", train_examples=5000)
+    assert load_config(FILE, ["--train.epochs=2", "--train.batch_size=64"]).train.batch_size == 64
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--train.epoch 3", "--train.epoch: no such option; did you mean --train.epochs?"),
+        ("--optim.lerning-rate 3", "did you mean --optim.learning-rate?"),
+        ("--xyz", "--xyz: no such option; --help lists every field"),
+        ("--train.epochs two", "--train.epochs: invalid literal for int() with base 10: 'two'"),
+        ("--train.epochs 1.5", "'1.5'"),
+        ("--train.epochs", "Missing value for argument '--train.epochs'"),
+        ("--model.dtype float16", "'float16' for argument '--model.dtype'"),
+        ("--optim.learning-rate nan", "optim.learning_rate must be at least 1e-12, not nan"),
+        ("--optim.learning-rate inf", "optim.learning_rate must be at least 1e-12, not inf"),
+        ("--augment.mixup 1.5", "augment.mixup must be between 0 and 1, not 1.5"),
+        ("--augment.mixup 0.9", "augment.ricap + augment.mixup + augment.cutmix must be at most 1"),
+        ("--augment.hole-min 9", "augment.hole_min must be at most augment.hole_max (8), not 9"),
+        ("--augment.mean 0.5", "augment.mean and augment.std must have 3 numbers each, not 1"),
+        ("--optim.warmup 1.1", "optim.warmup must be between 0 and 1, not 1.1"),
+        ("--train.batch-size 45001", "at most the 45000 images that are trained on, not 45001"),
+        ("--data.validation-examples 50000", "train.batch_size must be at most the 0 images"),
+        ("--data.train-examples 45001", "must be at most 50000, not 50001"),
+        ("--train.seed -1", "train.seed must be between 0 and"),
+        ("--model.stages", "model.stages must have at least one number, not ()"),
+        ("--model.stages 8 0", "model.stages must be at least 1, not 0"),
+    ],
+)
+def test_bad_overrides_are_one_line(words, message):
+    with pytest.raises(ConfigError) as error:
+        load_config(FILE, words.split())
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(: pass", "SyntaxError"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("x = 1", "AttributeError"),
+        ("def get_config(): return 3", "get_config() must return a Config, not 3"),
+        (
+            "from cifar_jax.config import *\ndef get_config(): return Config(train=TrainConfig("
+            "epochs=0))",
+            "train.epochs must be at least 1, not 0",
+        ),
+        (
+            "from cifar_jax.config import *\ndef get_config(): return Config(train=TrainConfig("
+            "epochs=2.0))",
+            "train.epochs must be of type int, not 2.0",
+        ),
+        (
+            "from cifar_jax.config import *\ndef get_config(): return Config(data=DataConfig("
+            "source='web'))",
+            "data.source must be one of auto",
+        ),
+    ],
+)
+def test_broken_files(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(path)
+
+
+def test_missing_file():
+    with pytest.raises(ConfigError, match=r"^nowhere\.py: no such config file$"):
+        load_config("nowhere.py")
+
+
+def test_not_python(tmp_path):
+    (tmp_path / "config.yaml").write_text("a: 1")
+    with pytest.raises(ConfigError, match=r"ends in \.py"):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_dictionaries_round_trip():
+    config = load_config(FILE, ["--model.stages", "8", "16", "--train.seed", "7"])
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+    with pytest.raises(ConfigError, match=r"train\.epoch: no such field"):
+        from_dict({"train": {"epoch": 3}})
+
+
+def test_hash_depends_on_every_field():
+    config = Config()
+    hashes = {config.sha256}
+    for section, fields in to_dict(config).items():
+        for name in fields:
+            part = getattr(config, section)
+            changed = dataclasses.replace(part, **{name: "changed"})
+            hashes.add(dataclasses.replace(config, **{section: changed}).sha256)
+    assert len(hashes) == 1 + sum(map(len, to_dict(config).values()))
+
+
+@given(st.floats(allow_nan=True, allow_infinity=True), st.floats(-5, 5), st.floats(0, 5))
+def test_range(value, low, width):
+    inside = value in Range(low, low + width)
+    assert inside == (math.isfinite(value) and low <= value <= low + width)
+
+
+@given(st.lists(st.text(max_size=12), max_size=5))
+def test_any_words_end_in_a_config_or_one_line(words):
+    outcome = "a valid config"
+    try:
+        validate(load_config(FILE, words))
+    except ConfigError as error:
+        outcome = str(error)
+    assert outcome
+    assert "\n" not in outcome
+
+
+def test_imports_no_jax():
+    code = "import sys, cifar_jax.cli; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

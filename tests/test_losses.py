@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_jax.losses import cross_entropy
+from cifar_jax.metrics import confusion_matrix, target_mass
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(6, 10)).astype(np.float32) * 3
+    targets = rng.dirichlet(np.ones(10), 6).astype(np.float32)
+    return jnp.asarray(logits), jnp.asarray(targets)
+
+
+def reference(logits, targets, smoothing):
+    """In float64, by the definition."""
+    logits, targets = np.asarray(logits, np.float64), np.asarray(targets, np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    smoothed = (1 - smoothing) * targets + smoothing / logits.shape[1]
+    return -(smoothed * np.log(probabilities)).sum(axis=1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_cross_entropy_by_definition(batch, smoothing):
+    logits, targets = batch
+    found = cross_entropy(logits, targets, smoothing=smoothing)
+    assert found.shape == (6,)
+    np.testing.assert_allclose(found, reference(logits, targets, smoothing), rtol=1e-5)
+
+
+def test_uniform_logits_cost_log_k():
+    found = cross_entropy(jnp.zeros((1, 10)), jax.nn.one_hot(jnp.array([3]), 10), smoothing=0.1)
+    np.testing.assert_allclose(found, np.log(10), rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_labels_equal_the_weighted_sum_of_losses(batch, smoothing):
+    logits, _ = batch
+    a, b = jax.nn.one_hot(jnp.arange(6), 10), jax.nn.one_hot(jnp.arange(6) + 4, 10)
+    mixed = cross_entropy(logits, 0.3 * a + 0.7 * b, smoothing=smoothing)
+    parts = [cross_entropy(logits, t, smoothing=smoothing) for t in (a, b)]
+    np.testing.assert_allclose(mixed, 0.3 * parts[0] + 0.7 * parts[1], rtol=1e-5)
+
+
+def test_gradient_is_softmax_minus_target(batch):
+    logits, targets = batch
+    gradient = jax.grad(lambda x: cross_entropy(x, targets).sum())(logits)
+    np.testing.assert_allclose(gradient, jax.nn.softmax(logits) - targets, atol=1e-6)
+
+
+def test_transformations(batch):
+    eager = cross_entropy(*batch, smoothing=0.1)
+    jitted = jax.jit(lambda x, t: cross_entropy(x, t, smoothing=0.1))(*batch)
+    mapped = jax.vmap(lambda x, t: cross_entropy(x[None], t[None], smoothing=0.1)[0])(*batch)
+    np.testing.assert_allclose(jitted, eager, rtol=1e-6)
+    np.testing.assert_allclose(mapped, eager, rtol=1e-6)
+
+
+def test_target_mass():
+    logits = jnp.array([[1.0, 3.0, 2.0], [5.0, 0.0, 0.0], [0.0, 0.0, 9.0]])
+    targets = jnp.array([[0.2, 0.5, 0.3], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_allclose(target_mass(logits, targets), [0.5, 0.0, 1.0])
+    np.testing.assert_allclose(jax.jit(target_mass)(logits, targets), [0.5, 0.0, 1.0])
+
+
+def test_confusion_matrix_against_a_loop():
+    rng = np.random.default_rng(1)
+    predicted, labels = rng.integers(0, 5, (2, 300))
+    expected = np.zeros((5, 5), int)
+    for p, t in zip(predicted, labels, strict=True):
+        expected[t, p] += 1
+    found = confusion_matrix(
+        jnp.asarray(predicted, jnp.int32), jnp.asarray(labels, jnp.uint8), num_classes=5
+    )
+    np.testing.assert_array_equal(found, expected)

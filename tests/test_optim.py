@@ -1,0 +1,106 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cifar_jax.config import OptimConfig
+from cifar_jax.optim import ema_update, make_optimizer, make_schedule
+
+PLAIN = OptimConfig(learning_rate=0.1, warmup=0.0, clip_norm=0.0, weight_decay=0.0, momentum=0.0)
+
+
+def test_schedule_by_formula():
+    config = OptimConfig(learning_rate=0.4, final_learning_rate=0.04, warmup=0.1)
+    steps, warmup = 1000, 100
+    schedule = make_schedule(config, steps)
+    t = np.arange(steps)
+    cosine = 0.04 + 0.36 * (1 + np.cos(np.pi * (t - warmup) / (steps - warmup))) / 2
+    expected = np.where(t < warmup, 0.4 * (t + 1) / warmup, cosine)
+    found = jax.jit(jax.vmap(schedule))(jnp.arange(steps))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 1.0])
+def test_schedule_starts_above_zero_and_is_finite(warmup):
+    config = OptimConfig(learning_rate=0.4, warmup=warmup)
+    found = np.array([make_schedule(config, 10)(step) for step in range(10)])
+    assert (found > 0).all()
+    assert found.max() == np.float32(0.4)
+
+
+def torch_sgd(params, gradients, *, lr, momentum, weight_decay, nesterov, clip):
+    """torch.nn.utils.clip_grad_norm_ and torch.optim.SGD, in float64."""
+    velocity = None
+    for gradient in gradients:
+        if clip:
+            gradient = gradient * min(1.0, clip / (np.linalg.norm(gradient) + 1e-6))
+        gradient = gradient + weight_decay * params
+        velocity = gradient if velocity is None else momentum * velocity + gradient
+        params = params - lr * (gradient + momentum * velocity if nesterov else velocity)
+    return params
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_optimizer_is_torch_sgd(nesterov, clip):
+    config = dataclasses.replace(
+        PLAIN,
+        momentum=0.9,
+        weight_decay=0.01,
+        nesterov=nesterov,
+        clip_norm=clip,
+        final_learning_rate=0.1,
+    )
+    rng = np.random.default_rng(0)
+    start, gradients = rng.normal(size=5), rng.normal(size=(8, 5)) * 3
+    tx = make_optimizer(config, 8)
+    params = jnp.asarray(start, jnp.float32)
+    state = tx.init(params)
+    for gradient in gradients:
+        updates, state = tx.update(jnp.asarray(gradient, jnp.float32), state, params)
+        params = jnp.asarray(optax.apply_updates(params, updates))
+    expected = torch_sgd(
+        start, gradients, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov, clip=clip
+    )
+    np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_gradient_changes_nothing_and_is_counted(bad):
+    tx = make_optimizer(dataclasses.replace(PLAIN, momentum=0.9), 100)
+    params = {"a": jnp.ones(3), "b": jnp.ones(2)}
+    good = jax.tree.map(jnp.ones_like, params)
+    _, before = tx.update(good, tx.init(params), params)
+    state = before
+    for count in range(1, 4):
+        updates, state = tx.update({**good, "a": jnp.array([1.0, bad, 1.0])}, state, params)
+        assert not any(x.any() for x in jax.tree.leaves(updates))
+        assert optax.tree.get(state, "notfinite_count") == count
+    for name in ("trace", "count"):
+        old, new = (optax.tree.get_all_with_path(s, name)[0][1] for s in (before, state))
+        jax.tree.map(np.testing.assert_array_equal, new, old)
+    updates, state = tx.update(good, state, params)
+    assert all(x.all() for x in jax.tree.leaves(updates))
+    assert optax.tree.get(state, "notfinite_count") == 0
+
+
+def test_ema_by_formula():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(50, 4))
+    expected = average = jnp.asarray(values[0], jnp.float32)
+    for step, value in enumerate(values):
+        decay = min(0.8, (1 + step) / (10 + step))
+        expected = decay * np.asarray(expected, np.float64) + (1 - decay) * value
+        average = ema_update(
+            average, jnp.asarray(value, jnp.float32), decay=0.8, step=jnp.asarray(step)
+        )
+    np.testing.assert_allclose(average, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_ema_with_decay_zero_is_the_value():
+    value = {"a": jnp.arange(3.0)}
+    found = ema_update({"a": jnp.ones(3)}, value, decay=0.0, step=jnp.asarray(9))
+    np.testing.assert_array_equal(found["a"], value["a"])

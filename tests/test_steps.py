@@ -1,0 +1,253 @@
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_jax import augment, optim, state, steps
+from cifar_jax.config import AugmentConfig, Config, OptimConfig, TrainConfig
+from cifar_jax.models import SeparableResNet
+from cifar_jax.rng import stream_key
+
+SIDE, COUNT, BATCH, CLASSES = 16, 50, 8, 10
+STEPS = COUNT // BATCH  # of an epoch
+CONFIG = Config(
+    augment=AugmentConfig(hole_min=2, hole_max=4),
+    optim=OptimConfig(learning_rate=0.1, warmup=0.2, ema_decay=0.9),
+    train=TrainConfig(epochs=3, batch_size=BATCH),
+)
+OFF = AugmentConfig(
+    flip=0.0,
+    shift_scale_rotate=0.0,
+    brightness_contrast=0.0,
+    hue_saturation_value=0.0,
+    coarse_dropout=0.0,
+    ricap=0.0,
+    mixup=0.0,
+    cutmix=0.0,
+)
+LIGHT = dataclasses.replace(CONFIG, augment=dataclasses.replace(OFF, flip=0.5))  # compiles quickly
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SeparableResNet(stem=4, stages=(4, 8), blocks=1)
+
+
+@pytest.fixture(scope="module")
+def tx():
+    return optim.make_optimizer(CONFIG.optim, 3 * STEPS)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
+    return jnp.asarray(pixels), jnp.asarray(rng.integers(0, CLASSES, COUNT, np.uint8))
+
+
+@pytest.fixture(scope="module")
+def start(model, tx):
+    return state.create(dict(model.init(KEY, jnp.zeros((1, SIDE, SIDE, 3)))), tx)
+
+
+@pytest.fixture(scope="module")
+def train_step(model, tx):
+    return steps.make_train_step(model.apply, tx, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def jitted_step(train_step):
+    return jax.jit(train_step)
+
+
+@pytest.fixture(scope="module")
+def chunk(train_step):
+    return jax.jit(steps.make_train_chunk(train_step, batch_size=BATCH, steps=STEPS))
+
+
+def first_batch(images):
+    return jax.tree.map(lambda x: x[:BATCH], images)
+
+
+def test_a_chunk_is_its_single_steps(start, images, jitted_step, chunk):
+    many, sums = chunk(start, KEY, *images)
+    order = np.asarray(jax.random.permutation(stream_key(KEY, "order", 0), COUNT))
+    one, total = start, 0.0
+    for rows in order[: STEPS * BATCH].reshape(STEPS, BATCH):
+        one, metrics = jitted_step(one, KEY, jax.tree.map(lambda x, r=rows: x[r], images))
+        total += metrics["loss"]
+    chex.assert_trees_all_close(many, one, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sums["loss"], total, rtol=1e-5)
+    assert sums["examples"] == STEPS * BATCH
+    assert sums["skipped"] == 0
+
+
+def test_two_half_chunks_are_a_whole_one_bit_for_bit(start, images, train_step, chunk):
+    half = jax.jit(steps.make_train_chunk(train_step, batch_size=BATCH, steps=STEPS // 2))
+    twice, _ = half(half(start, KEY, *images)[0], KEY, *images)
+    chex.assert_trees_all_equal(twice, chunk(start, KEY, *images)[0])
+
+
+def test_one_trace_for_all_epochs(model, tx, start, images):
+    train_step = steps.make_train_step(model.apply, tx, LIGHT)
+    chunk = steps.make_train_chunk(train_step, batch_size=BATCH, steps=1)
+    counted = jax.jit(chex.assert_max_traces(chunk, 1))
+    now = start
+    for _ in range(STEPS + 2):
+        now, _ = counted(now, KEY, *images)
+    assert now.step == STEPS + 2
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_an_epoch_meets_each_image_at_most_once(epoch):
+    def count(now, key, batch):
+        return now.replace(step=now.step + 1, params=now.params.at[batch[1]].add(1)), {}
+
+    chunk = jax.jit(steps.make_train_chunk(count, batch_size=BATCH, steps=STEPS))
+    empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros(COUNT), *[None] * 4)
+    rows = jnp.arange(COUNT)
+    met = chunk(empty, KEY, rows, rows)[0].params
+    assert met.sum() == STEPS * BATCH
+    assert met.max() == 1
+
+
+@pytest.mark.parametrize("other", [(0, 1), (1, 0)])
+def test_epochs_and_seeds_have_their_own_order(other):
+    def order(seed, epoch):
+        return jax.random.permutation(stream_key(jax.random.key(seed), "order", epoch), COUNT)
+
+    assert (order(0, 0) != order(*other)).any()
+
+
+def test_the_batch_is_a_function_of_seed_and_step(images):
+    def see(seed, step):
+        return steps.augmented_batch(
+            jax.random.key(seed),
+            jnp.asarray(step),
+            first_batch(images),
+            CONFIG.augment,
+            num_classes=CLASSES,
+        )
+
+    chex.assert_trees_all_equal(see(0, 5), see(0, 5))
+    assert (see(0, 5)[0] != see(0, 6)[0]).any()
+    assert (see(0, 5)[0] != see(1, 5)[0]).any()
+
+
+def test_one_step_against_its_parts(model, tx, start, images, jitted_step):
+    """The step again, written out with the pieces that have tests of their own."""
+    batch = first_batch(images)
+    new, metrics = jitted_step(start, KEY, batch)
+    seen, targets, _ = steps.augmented_batch(
+        KEY, start.step, batch, CONFIG.augment, num_classes=CLASSES
+    )
+
+    def loss_fn(params):
+        variables = {"params": params, "batch_stats": start.batch_stats}
+        rngs = {"dropout": stream_key(KEY, "dropout", 0)}
+        logits, updated = model.apply(
+            variables, seen, train=True, mutable=["batch_stats"], rngs=rngs
+        )
+        smooth = 0.9 * targets + 0.01
+        return -(smooth * jax.nn.log_softmax(logits)).sum() / BATCH, updated["batch_stats"]
+
+    (loss, stats), gradient = jax.value_and_grad(loss_fn, has_aux=True)(start.params)
+    updates, _ = tx.update(gradient, start.opt_state, start.params)
+    params = jax.tree.map(lambda p, u: p + u, start.params, updates)
+    chex.assert_trees_all_close(new.params, params, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(new.batch_stats, stats, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], loss * BATCH, rtol=1e-5)
+    expected = jax.tree.map(lambda old, p: 0.1 * old + 0.9 * p, start.params, params)
+    chex.assert_trees_all_close(new.ema_params, expected, rtol=1e-4, atol=1e-6)
+    assert new.step == 1
+
+
+def test_a_nan_changes_nothing_but_the_step(model, tx, start, images):
+    def poisoned(variables, x, **options):
+        logits, updated = model.apply(variables, x, **options)
+        return logits * jnp.nan, jax.tree.map(lambda s: s * jnp.nan, updated)
+
+    step = jax.jit(steps.make_train_step(poisoned, tx, LIGHT))
+    new, metrics = step(start, KEY, first_batch(images))
+    chex.assert_trees_all_equal(new.params, start.params)
+    chex.assert_trees_all_equal(new.batch_stats, start.batch_stats)
+    chex.assert_tree_all_finite((new.ema_params, new.ema_batch_stats, metrics))
+    assert new.step == 1
+    assert metrics["skipped"] == 1
+    assert metrics["examples"] == metrics["loss"] == 0
+
+
+def test_states_side_by_side(model, tx, start, images):
+    train_step = steps.make_train_step(model.apply, tx, LIGHT)
+    jitted_step = jax.jit(train_step)
+    states = jax.tree.map(lambda x: jnp.stack([x, x]), start)
+    keys = jax.random.split(KEY)
+    batch = first_batch(images)
+    both, _ = jax.jit(jax.vmap(train_step, in_axes=(0, 0, None)))(states, keys, batch)
+    for i in range(2):
+        alone, _ = jitted_step(start, keys[i], batch)
+        member = jax.tree.map(lambda x, i=i: x[i], both)
+        chex.assert_trees_all_close(member, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_bfloat16_keeps_float32_state(tx, start, images):
+    model = SeparableResNet(stem=4, stages=(4, 8), blocks=1, dtype=jnp.bfloat16)
+    step = jax.jit(steps.make_train_step(model.apply, tx, LIGHT))
+    new, metrics = step(start, KEY, first_batch(images))
+    chex.assert_trees_all_equal_dtypes(new, start)
+    assert metrics["loss"].dtype == jnp.float32
+    assert metrics["skipped"] == 0
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (new, start)), strict=True))
+
+
+def test_training_learns_the_images(model, images):
+    config = dataclasses.replace(CONFIG, augment=OFF)
+    tx = optim.make_optimizer(dataclasses.replace(config.optim, warmup=0.0), 60 * STEPS)
+    step = steps.make_train_step(model.clone(dropout=0.0).apply, tx, config)
+    chunk = jax.jit(steps.make_train_chunk(step, batch_size=BATCH, steps=STEPS))
+    now = state.create(dict(model.init(KEY, jnp.zeros((1, SIDE, SIDE, 3)))), tx)
+    accuracies = []
+    for _ in range(60):
+        now, metrics = chunk(now, KEY, *images)
+        accuracies.append(float(metrics["correct"] / metrics["examples"]))
+    assert accuracies[0] < 0.4
+    assert accuracies[-1] > 0.8
+
+
+@pytest.fixture(scope="module")
+def padded(images):
+    pixels, labels = first_batch(images)
+    return pixels, labels, jnp.arange(BATCH) < BATCH - 3
+
+
+def test_evaluation_of_a_masked_batch(model, start, padded):
+    pixels, labels, mask = padded
+    found = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment))(start.variables, padded)
+    seen = augment.normalize(
+        steps.to_float(pixels), mean=CONFIG.augment.mean, std=CONFIG.augment.std
+    )
+    probabilities = np.asarray(jax.nn.softmax(model.apply(start.variables, seen)))
+    mask = np.asarray(mask)
+    np.testing.assert_allclose(found["probabilities"][mask], probabilities[mask], rtol=1e-4)
+    correct = np.argmax(probabilities, axis=1) == np.asarray(labels)
+    np.testing.assert_array_equal(found["correct"][mask], correct[mask])
+    picked = probabilities[np.arange(BATCH), np.asarray(labels)]
+    np.testing.assert_allclose(found["loss"][mask], -np.log(picked[mask]), rtol=1e-4)
+    assert not any(value[~mask].any() for value in found.values())
+
+
+def test_views_are_averaged_as_probabilities(model, start, padded):
+    pixels, labels, mask = padded
+
+    def probabilities(mode, pixels):
+        step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, mode=mode))
+        return step(start.variables, (pixels, labels, mask))["probabilities"]
+
+    both = (probabilities("none", pixels) + probabilities("none", pixels[:, :, ::-1])) / 2
+    np.testing.assert_allclose(probabilities("flip", pixels), both, rtol=1e-4, atol=1e-7)
+    total = probabilities("full", pixels).sum(axis=1)
+    np.testing.assert_allclose(total, mask.astype(jnp.float32), rtol=1e-5)
