@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cifar_jax.config import Config, DataConfig, from_dict, load_config, to_dict, validate
+from cifar_jax.config import Config, DataConfig, Source, from_dict, load_config, to_dict, validate
+from cifar_jax.data import SOURCES
 from cifar_jax.ranges import ConfigError, Range
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -109,6 +111,10 @@ def test_broken_files(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(path)
+
+
+def test_sources_are_those_of_the_data_package():
+    assert set(get_args(Source)) == set(SOURCES)
 
 
 def test_missing_file():

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 
 from cifar_jax.files import flush_to_disk, write_json
@@ -61,9 +62,11 @@ def restore(path: Path, like: TrainState) -> TrainState:
     Raises:
       CheckpointError: when it is damaged or belongs to another network.
     """
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # wherever it was written
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path.absolute() / "state", like)
+            return checkpointer.restore(path.absolute() / "state", target)
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{path}: cannot be restored: {reason:.300}") from error

@@ -31,14 +31,16 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
 
     def start(self, config: Config) -> None:
-        """Make the folder for a run, or check that its run has the same config.
+        """Make the folder for a run, or check that the run in it has the same config.
+
+        A run without a checkpoint has nothing to lose: it starts anew with this config.
 
         Raises:
           ConfigError: when the folder cannot be made, or holds a run with another config.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.config.exists():
+            if not self.checkpoints.exists():
                 write_json(self.config, to_dict(config))
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be a workdir: {error.strerror}") from error

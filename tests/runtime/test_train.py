@@ -8,6 +8,7 @@ from cifar_jax.runtime import checkpoint, score
 from cifar_jax.runtime import train as train_module
 from cifar_jax.runtime.train import train
 from cifar_jax.runtime.trainer import Trainer, TrainingError
+from cifar_jax.runtime.workdir import Workdir
 
 NEEDED = {
     "parameters",
@@ -128,6 +129,14 @@ def test_another_seed_is_another_run(whole, tiny, tmp_path):
 def test_a_workdir_belongs_to_one_config(whole, tiny):
     with pytest.raises(ConfigError, match=r"train\.epochs 4, not 9: use another --workdir"):
         train(change(tiny, train={"epochs": 9}), whole[0])
+
+
+def test_a_run_without_a_checkpoint_may_change_its_config(tiny, tmp_path):
+    run = Workdir(tmp_path / "run")
+    run.start(tiny)
+    other = change(tiny, train={"epochs": 9})
+    run.start(other)
+    assert run.read_config() == other
 
 
 def test_without_validation_the_last_epoch_counts(tiny, tmp_path):
