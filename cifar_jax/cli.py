@@ -49,8 +49,11 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        more = "; the same command goes on from the last checkpoint" if name == "train" else ""
+        print(f"\ninterrupted{more}", file=sys.stderr)
         return 130
+    except OSError as error:
+        return _refuse(str(error), status=1)
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
@@ -147,8 +150,10 @@ def _eval(options: argparse.Namespace, overrides: Sequence[str], command: str) -
 
     try:
         found = evaluate_run(workdir, config, split=options.split, step=options.checkpoint)
-    except (CheckpointError, DataError) as error:
+    except DataError as error:
         return _refuse(str(error))
+    except CheckpointError as error:
+        return _refuse(str(error), status=1)
     if options.json:
         print(json.dumps(found, indent=2))
     else:

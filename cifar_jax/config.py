@@ -26,6 +26,8 @@ from cifar_jax.ranges import (
 )
 
 TRAIN_IMAGES = 50_000  # in the training set of CIFAR-10
+IMAGE_SIDE = 32  # pixels
+MOST_STEPS = 2**31 - 1  # of a run: the step is an int32
 SYNTHETIC_IMAGES = 5_000  # trained on when data.source is synthetic and data.train-examples is 0
 
 
@@ -75,7 +77,7 @@ class AugmentConfig:
     value: Annotated[float, Range(0, 255)] = 20.0  # largest shift [1/255 of full scale]
     coarse_dropout: Probability = 0.3  # probability of erasing one rectangle
     hole_min: Count = 4  # smallest side of the rectangle [pixels]
-    hole_max: Count = 8  # largest side of the rectangle [pixels]
+    hole_max: Annotated[int, Range(1, IMAGE_SIDE)] = 8  # largest side of the rectangle [pixels]
     mean: tuple[Probability, ...] = (0.49140, 0.48216, 0.44653)  # of each channel, in [0, 1]
     std: tuple[Positive, ...] = (0.24703, 0.24349, 0.26159)  # of each channel, in [0, 1]
     ricap: Probability = 0.2  # probability that a batch is mixed by RICAP
@@ -91,8 +93,8 @@ class AugmentConfig:
 class OptimConfig:
     """SGD with momentum, a warm-up and a cosine, both by step, and the loss that it minimises."""
 
-    learning_rate: Positive = 0.05  # at the end of the warm-up
-    final_learning_rate: NonNegative = 0.0  # at the last step
+    learning_rate: Annotated[float, Range(1e-12, 1e6)] = 0.05  # at the end of the warm-up
+    final_learning_rate: NonNegative = 0.0  # that the cosine falls to after the last step
     warmup: Annotated[float, Range(0, 1)] = 0.025  # linear warm-up [fraction of the run's steps]
     momentum: Annotated[float, Range(0, 0.9999)] = 0.9  # decay of the velocity
     nesterov: bool = False  # Nesterov's form of the momentum
@@ -100,7 +102,7 @@ class OptimConfig:
     clip_norm: NonNegative = 1.0  # largest global norm of the gradient; 0: no clipping
     label_smoothing: Annotated[float, Range(0, 0.99)] = 0.1  # mass spread over all classes
     ema_decay: Annotated[float, Range(0, 0.999999)] = 0.999  # averaged weights, each step; 0: off
-    nonfinite_limit: Count = 10  # skipped updates in a row (NaN or Inf) at which the run stops
+    nonfinite_limit: Count = 10  # skipped updates in a row at the end of a chunk that stop the run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,6 +220,11 @@ def validate(config: Config) -> Config:
             f"train.batch_size must be at most the {config.train_images} images that are "
             f"trained on, not {train.batch_size}"
         )
+    if config.steps_per_epoch * train.epochs > MOST_STEPS:
+        raise ConfigError(
+            f"train.epochs must be at most {MOST_STEPS // config.steps_per_epoch}, so that the "
+            f"run has at most {MOST_STEPS} steps, not {train.epochs}"
+        )
     if augment.hole_min > augment.hole_max:
         raise ConfigError(
             f"augment.hole_min must be at most augment.hole_max ({augment.hole_max}), "
@@ -237,5 +244,9 @@ def validate(config: Config) -> Config:
 
 
 def _check_sections(config: Config) -> None:
-    for name, section in vars(config).items():
-        check_fields(name, section)
+    for field in dataclasses.fields(Config):
+        section = getattr(config, field.name)
+        if type(section) is not type(field.default):
+            kind = type(field.default).__name__
+            raise ConfigError(f"{field.name} must be of type {kind}, not {section!r:.40}")
+        check_fields(field.name, section)

@@ -40,7 +40,8 @@ def override(config: T, words: Sequence[str]) -> T:
         name = unknown[0].split("=")[0]
         near = difflib.get_close_matches(name.replace("_", "-"), _options(config), n=1, cutoff=0.5)
         hint = f"; did you mean {near[0]}?" if near else "; --help lists every field"
-        raise ConfigError(f"{name}: no such option{hint}")
+        shown = name if name.isprintable() else repr(name)
+        raise ConfigError(f"{shown}: no such option{hint}")
     return config
 
 

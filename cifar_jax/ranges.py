@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 
 class ConfigError(Exception):
@@ -18,12 +18,12 @@ class Range:
 
     def __contains__(self, value: float) -> bool:
         """Whether ``value`` lies in the interval; NaN and infinities never do."""
-        return math.isfinite(value) and self.low <= value <= self.high
+        return self.low <= value <= self.high and abs(value) != math.inf
 
     def __str__(self) -> str:
         """The interval as a requirement: ``at least 1``, ``between 0 and 1``."""
         if math.isfinite(self.low) and math.isfinite(self.high):
-            return f"between {self.low:g} and {self.high:g}"
+            return f"between {self.low:.10g} and {self.high:.10g}"
         if math.isfinite(self.low):
             return f"at least {self.low:g}"
         return f"at most {self.high:g}" if math.isfinite(self.high) else "a finite number"
@@ -32,8 +32,8 @@ class Range:
 Probability = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(1e-12)]
 NonNegative = Annotated[float, Range(0)]
-Count = Annotated[int, Range(1)]
-CountOrOff = Annotated[int, Range(0)]
+Count = Annotated[int, Range(1, 2**31 - 1)]
+CountOrOff = Annotated[int, Range(0, 2**31 - 1)]
 Seed = Annotated[int, Range(0, 2**31 - 1)]
 
 
@@ -52,21 +52,20 @@ def check_fields(section: str, fields: Any) -> None:
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
-    kind, *rest = get_args(hint) or (hint,)
-    if isinstance(value, tuple):
-        if not value:
-            raise ConfigError(f"{name} must have at least one number, not ()")
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple) or not value:
+            raise ConfigError(f"{name} must be a tuple of at least one number, not {value!r:.40}")
         for item in value:
-            _check(name, item, kind)
+            _check(name, item, get_args(hint)[0])
         return
-    if getattr(hint, "__origin__", None) is Literal:
+    if get_origin(hint) is Literal:
         if value not in get_args(hint):
             raise ConfigError(f"{name} must be one of {', '.join(get_args(hint))}, not {value!r}")
         return
-    if isinstance(value, bool) != (kind is bool) or not isinstance(
-        value, (int, float) if kind is float else kind
-    ):
-        raise ConfigError(f"{name} must be of type {kind.__name__}, not {value!r}")
-    for limit in rest:
-        if value not in limit:
-            raise ConfigError(f"{name} must be {limit}, not {value!r}")
+    kind, *ranges = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    accepted = (int, float) if kind is float else kind
+    if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+        raise ConfigError(f"{name} must be of type {kind.__name__}, not {value!r:.40}")
+    for limits in ranges:
+        if value not in limits:
+            raise ConfigError(f"{name} must be {limits}, not {value!s:.40}")

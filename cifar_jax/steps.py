@@ -57,8 +57,9 @@ def make_train_step(
 ) -> TrainStep:
     """Make the function that does one update.
 
-    A step with a NaN or an infinity in its gradient changes nothing but ``state.step``; it is
-    counted in the metric "skipped".
+    A step with a NaN or an infinity in its gradient changes neither weights, statistics, averages
+    nor velocity: only ``state.step`` and the optimiser's counts of such steps. It is counted in
+    the metric "skipped".
 
     Args:
       apply_fn: ``model.apply`` of a Flax module with the argument ``train`` and the collection
@@ -94,15 +95,16 @@ def make_train_step(
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = optax.tree.get(opt_state, "last_finite", jnp.asarray(True))
-        batch_stats = jax.tree.map(
-            lambda new, old: jnp.where(finite, new, old), batch_stats, state.batch_stats
+
+        def select(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+
+        batch_stats = select(batch_stats, state.batch_stats)
+        averages = (state.ema_params, state.ema_batch_stats)
+        moved = optim.ema_update(
+            averages, (params, batch_stats), decay=config.optim.ema_decay, step=state.step
         )
-        ema_params, ema_batch_stats = optim.ema_update(
-            (state.ema_params, state.ema_batch_stats),
-            (params, batch_stats),
-            decay=config.optim.ema_decay,
-            step=state.step,
-        )
+        ema_params, ema_batch_stats = select(moved, averages)
         metrics = {
             "examples": jnp.asarray(len(losses), jnp.float32),
             "loss": jnp.sum(losses),

@@ -77,7 +77,7 @@ def test_eval(smoke):
     flip = run("eval", "--workdir", workdir, "--eval.tta", "flip", "--split", "validation")
     assert flip.returncode == 0, flip.stderr
     assert "tta flip" in flip.stdout
-    assert f"validation accuracy    {results['validation_accuracy']:.1%}"[:25] in flip.stdout
+    assert f"validation accuracy    {results['validation_accuracy']:.2%}" in flip.stdout
 
 
 def test_ctrl_c_and_again(smoke, tmp_path):
@@ -109,7 +109,10 @@ def test_ctrl_c_and_again(smoke, tmp_path):
     ("words", "message"),
     [
         ("--config configs/200k.py --train.epoch 3", "did you mean --train.epochs?"),
-        ("--config configs/200k.py --optim.learning-rate nan", "at least 1e-12, not nan"),
+        (
+            "--config configs/200k.py --optim.learning-rate nan",
+            "between 1e-12 and 1000000, not nan",
+        ),
         ("--config configs/200k.py --augment.mixup 1.5", "between 0 and 1, not 1.5"),
         ("--config configs/200k.py --optim.warmup 2", "between 0 and 1, not 2.0"),
         ("--config configs/200k.py --train.batch-size 60000", "at most the 45000 images"),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cifar_jax.config import Config, DataConfig, Source, from_dict, load_config, to_dict, validate
@@ -60,8 +60,14 @@ def test_overrides():
         ("--train.epochs 1.5", "'1.5'"),
         ("--train.epochs", "Missing value for argument '--train.epochs'"),
         ("--model.dtype float16", "'float16' for argument '--model.dtype'"),
-        ("--optim.learning-rate nan", "optim.learning_rate must be at least 1e-12, not nan"),
-        ("--optim.learning-rate inf", "optim.learning_rate must be at least 1e-12, not inf"),
+        (
+            "--optim.learning-rate nan",
+            "optim.learning_rate must be between 1e-12 and 1000000, not nan",
+        ),
+        (
+            "--optim.learning-rate inf",
+            "optim.learning_rate must be between 1e-12 and 1000000, not inf",
+        ),
         ("--augment.mixup 1.5", "augment.mixup must be between 0 and 1, not 1.5"),
         ("--augment.mixup 0.9", "augment.ricap + augment.mixup + augment.cutmix must be at most 1"),
         ("--augment.hole-min 9", "augment.hole_min must be at most augment.hole_max (8), not 9"),
@@ -71,8 +77,12 @@ def test_overrides():
         ("--data.validation-examples 50000", "train.batch_size must be at most the 0 images"),
         ("--data.train-examples 45001", "must be at most 50000, not 50001"),
         ("--train.seed -1", "train.seed must be between 0 and"),
-        ("--model.stages", "model.stages must have at least one number, not ()"),
-        ("--model.stages 8 0", "model.stages must be at least 1, not 0"),
+        ("--model.stages", "model.stages must be a tuple of at least one number, not ()"),
+        ("--augment.hole-max 64", "augment.hole_max must be between 1 and 32, not 64"),
+        ("--optim.learning-rate 1e30", "optim.learning_rate must be between 1e-12 and 1000000"),
+        (f"--train.epochs {10**40}", "train.epochs must be between 1 and 2147483647, not 1000"),
+        ("--train.epochs 2000000000", "train.epochs must be at most 6118187, so that the run has"),
+        ("--model.stages 8 0", "model.stages must be between 1 and 2147483647, not 0"),
     ],
 )
 def test_bad_overrides_are_one_line(words, message):
@@ -92,7 +102,7 @@ def test_bad_overrides_are_one_line(words, message):
         (
             "from cifar_jax.config import *\ndef get_config(): return Config(train=TrainConfig("
             "epochs=0))",
-            "train.epochs must be at least 1, not 0",
+            "train.epochs must be between 1 and 2147483647, not 0",
         ),
         (
             "from cifar_jax.config import *\ndef get_config(): return Config(train=TrainConfig("
@@ -103,6 +113,17 @@ def test_bad_overrides_are_one_line(words, message):
             "from cifar_jax.config import *\ndef get_config(): return Config(data=DataConfig("
             "source='web'))",
             "data.source must be one of auto",
+        ),
+        *(
+            (f"from cifar_jax.config import *\ndef get_config(): return Config({text})", message)
+            for text, message in [
+                ("model=ModelConfig(stages=[8])", "model.stages must be a tuple of at least one"),
+                ("model=ModelConfig(stages=8)", "model.stages must be a tuple of at least one"),
+                ("train=TrainConfig(epochs=(3,))", "train.epochs must be of type int, not (3,)"),
+                ("data=DataConfig(data_dir=3)", "data.data_dir must be of type str, not 3"),
+                ("train=5", "train must be of type TrainConfig, not 5"),
+                ("data=None", "data must be of type DataConfig, not None"),
+            ]
         ),
     ],
 )
@@ -152,7 +173,9 @@ def test_range(value, low, width):
     assert inside == (math.isfinite(value) and low <= value <= low + width)
 
 
-@given(st.lists(st.text(max_size=12), max_size=5))
+@given(st.lists(st.text(max_size=12) | st.sampled_from(["--train.epochs", "9" * 400]), max_size=5))
+@example(["--a\nb"])
+@example(["--train.epochs", "9" * 400])
 def test_any_words_end_in_a_config_or_one_line(words):
     outcome = "a valid config"
     try:

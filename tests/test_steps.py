@@ -172,10 +172,13 @@ def test_a_nan_changes_nothing_but_the_step(model, tx, start, images):
         return logits * jnp.nan, jax.tree.map(lambda s: s * jnp.nan, updated)
 
     step = jax.jit(steps.make_train_step(poisoned, tx, LIGHT))
+    averages = jax.tree.map(lambda x: x + 1.0, (start.ema_params, start.ema_batch_stats))
+    start = start.replace(ema_params=averages[0], ema_batch_stats=averages[1])
     new, metrics = step(start, KEY, first_batch(images))
     chex.assert_trees_all_equal(new.params, start.params)
     chex.assert_trees_all_equal(new.batch_stats, start.batch_stats)
-    chex.assert_tree_all_finite((new.ema_params, new.ema_batch_stats, metrics))
+    chex.assert_trees_all_equal((new.ema_params, new.ema_batch_stats), averages)
+    chex.assert_tree_all_finite(metrics)
     assert new.step == 1
     assert metrics["skipped"] == 1
     assert metrics["examples"] == metrics["loss"] == 0

@@ -174,7 +174,7 @@ def hsv_to_rgb(hue: jax.Array, saturation: jax.Array, value: jax.Array) -> jax.A
     """
     start = jnp.array([5.0, 3.0, 1.0], hue.dtype).reshape((1,) * (hue.ndim - 1) + (3,))
     phase = hue + start
-    phase = phase - 6 * jnp.floor(phase / 6)  # several times faster than jnp.mod
+    phase = phase - 6 * jnp.floor(phase / 6)  # jnp.mod, of positive numbers
     return value - value * saturation * jnp.clip(jnp.minimum(phase, 4 - phase), 0.0, 1.0)
 
 

@@ -12,7 +12,7 @@ NAME = "cifar10.npz"
 
 
 def load(data_dir: Path, report: Report) -> Dataset:
-    """Reads and verifies ``data_dir/cifar10.npz``; takes half a second.
+    """Reads and verifies ``data_dir/cifar10.npz``.
 
     Args:
       data_dir: folder of the cache.

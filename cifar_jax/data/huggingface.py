@@ -3,8 +3,7 @@
 Hugging Face's loader takes the batches in the order in which the official Python archive holds
 them, so the rows are the official ones with whole batches changed in place. `official_order` puts
 them back by their MD5. It does not depend on which order that is, and the arrays' hashes refuse
-anything else. That the real files are so is known from the loader's source, not yet from reading
-them.
+anything else.
 """
 
 import os

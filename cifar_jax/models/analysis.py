@@ -18,6 +18,11 @@ class Conv(NamedTuple):
     groups: int  # inputs, for a depthwise convolution
     side: int  # of its output [pixels]
 
+    @property
+    def multiply_adds(self) -> int:
+        """For one image."""
+        return self.kernel**2 * self.inputs // self.groups * self.outputs * self.side**2
+
 
 def convolutions(model: SeparableResNet, *, side: int = 32, channels: int = 3) -> list[Conv]:
     """List the convolutions and the head in the order in which an image meets them.
@@ -74,7 +79,4 @@ def receptive_field(model: SeparableResNet) -> int:
 
 def multiply_adds(model: SeparableResNet, *, side: int = 32) -> int:
     """Multiply-adds of convolutions and head for one image of ``side`` x ``side`` pixels."""
-    return sum(
-        layer.kernel**2 * layer.inputs // layer.groups * layer.outputs * layer.side**2
-        for layer in convolutions(model, side=side)
-    )
+    return sum(layer.multiply_adds for layer in convolutions(model, side=side))

@@ -37,13 +37,28 @@ def _depthwise_forward(x, kernel, stride):
 def _depthwise_backward(stride, residuals, g):
     x, kernel = residuals
     (dx,) = jax.linear_transpose(lambda x: _depthwise(x, kernel, stride), x)(g)
-
-    def of_channel(pair):
-        x, g = pair
-        return jnp.stack([jnp.sum(w * g, dtype=jnp.float32) for w in _windows(x, stride)])
-
-    dkernel = jax.lax.map(of_channel, (x, g))  # [C, 9]; one channel at a time stays in the cache
+    dkernel = jax.lax.platform_dependent(
+        x,
+        g,
+        cpu=partial(_kernel_gradient_by_channel, stride=stride),
+        default=partial(_kernel_gradient_at_once, stride=stride),
+    )
     return dx, dkernel.T.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array, stride: int) -> jax.Array:
+    """The nine sums of one channel, float32 [9], of ``x`` [H, W, B] and the output's gradient."""
+    return jnp.stack([jnp.sum(w * g, dtype=jnp.float32) for w in _windows(x, stride)])
+
+
+def _kernel_gradient_by_channel(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
+    """All channels in a loop, [C, 9]: each stays in a CPU's cache while its nine sums are taken."""
+    return jax.lax.map(lambda pair: _kernel_gradient(pair[0], pair[1], stride), (x, g))
+
+
+def _kernel_gradient_at_once(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
+    """All channels side by side, [C, 9]: few launches, for a GPU."""
+    return jax.vmap(partial(_kernel_gradient, stride=stride))(x, g)
 
 
 _depthwise_with_gradient = jax.custom_vjp(_depthwise, nondiff_argnums=(2,))

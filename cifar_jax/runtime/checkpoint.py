@@ -73,10 +73,23 @@ def restore(path: Path, like: TrainState) -> TrainState:
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    """Read what was saved beside the state; raises CheckpointError when it is damaged."""
+    """Read what was saved beside the state.
+
+    Args:
+      path: of the checkpoint.
+
+    Returns:
+      A dictionary with a "history", a list.
+
+    Raises:
+      CheckpointError: when it is damaged.
+    """
     try:
-        return json.loads((path / "progress.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        progress = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+        if not isinstance(progress["history"], list):
+            raise TypeError("the history is not a list")
+        return progress
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}/progress.json: cannot be read: {error}") from error
 
 
@@ -94,7 +107,12 @@ def steps(folder: Path) -> dict[int, Path]:
 
 
 def prune(folder: Path, keep: Collection[int]) -> None:
-    """Delete the checkpoints whose step is not in ``keep``."""
+    """Delete checkpoints.
+
+    Args:
+      folder: of all checkpoints of a run.
+      keep: steps of those that stay.
+    """
     for step, path in steps(folder).items():
         if step not in keep:
             shutil.rmtree(path)

@@ -69,7 +69,7 @@ def rows_of(model: SeparableResNet) -> list[Row]:
             own[-1].side if part != "head" else 0,
             own[-1].outputs,
             count_params([params[part], params.get(f"{part}_norm")]),
-            sum(c.kernel**2 * c.inputs // c.groups * c.outputs * c.side**2 for c in own),
+            sum(layer.multiply_adds for layer in own),
             stage,
             own[-1].name.endswith("shortcut"),
         )

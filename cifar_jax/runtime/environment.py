@@ -27,13 +27,13 @@ def device() -> dict[str, Any]:
       platform ("cpu", "gpu"), kind (the model's name), count of devices, and cores this process
       may use.
     """
-    devices = jax.local_devices()
+    devices, cores = jax.local_devices(), os.cpu_count()
     kind = devices[0].device_kind
     return {
         "platform": devices[0].platform,
         "kind": _processor() if devices[0].platform == "cpu" else kind,
         "count": len(devices),
-        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores,
     }
 
 

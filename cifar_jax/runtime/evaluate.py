@@ -18,20 +18,28 @@ class Report(NamedTuple):
     Attributes:
       accuracy: fraction of images whose most probable class is right.
       loss: mean cross-entropy [nats].
-      confusion: counts [K, K]; rows are true classes, columns predicted ones.
+      labels: true classes [N].
       probabilities: float32 [N, K].
     """
 
     accuracy: float
     loss: float
-    confusion: np.ndarray
+    labels: np.ndarray
     probabilities: np.ndarray
 
-    @property
+    def confusion(self) -> np.ndarray:
+        """Counts [K, K]; rows are true classes, columns predicted ones."""
+        predicted = jax.device_put(self.probabilities.argmax(axis=-1))
+        classes = self.probabilities.shape[-1]
+        return np.asarray(
+            confusion_matrix(predicted, jax.device_put(self.labels), num_classes=classes)
+        )
+
     def per_class_accuracy(self) -> np.ndarray:
         """Accuracy of each true class [K]; NaN where a class has no image."""
+        confusion = self.confusion()
         with np.errstate(invalid="ignore"):
-            return self.confusion.diagonal() / self.confusion.sum(axis=1)
+            return confusion.diagonal() / confusion.sum(axis=1)
 
 
 def evaluate(
@@ -67,17 +75,11 @@ def evaluate(
         rows = np.minimum(rows, len(images) - 1)
         parts.append(eval_step(variables, jax.device_put((images[rows], labels[rows], mask))))
     values = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *jax.device_get(parts))
-    probabilities = values["probabilities"]
-    confusion = confusion_matrix(
-        jax.device_put(probabilities.argmax(axis=-1)),
-        jax.device_put(labels),
-        num_classes=probabilities.shape[-1],
-    )
     return Report(
         accuracy=float(values["correct"].mean(dtype=np.float64)),
         loss=float(values["loss"].mean(dtype=np.float64)),
-        confusion=jax.device_get(confusion),
-        probabilities=probabilities,
+        labels=labels,
+        probabilities=values["probabilities"],
     )
 
 

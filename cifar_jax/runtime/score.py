@@ -1,6 +1,5 @@
 """What a network is worth: the figures of results.json and of the command "eval"."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def score(config: Config, state: TrainState, images: ImageSet, split: str) -> di
     plain = evaluate(config, state.variables, images)
     averaged = evaluate(config, state.ema_variables, images)
     views = evaluate(config, state.ema_variables, images, mode=config.eval.tta)
-    per_class = [None if x != x else float(x) for x in averaged.per_class_accuracy]
+    per_class = [None if x != x else float(x) for x in averaged.per_class_accuracy()]
     return {
         f"{split}_accuracy": plain.accuracy,
         f"{split}_loss": plain.loss,
@@ -42,7 +41,7 @@ def score(config: Config, state: TrainState, images: ImageSet, split: str) -> di
         "tta_loss": views.loss,
         f"{split}_images": len(images[0]),
         "per_class_accuracy": dict(zip(CLASS_NAMES, per_class, strict=True)),
-        "confusion": averaged.confusion.tolist(),
+        "confusion": averaged.confusion().tolist(),
     }
 
 
@@ -85,16 +84,7 @@ def evaluate_run(
       DataError: when the data set cannot be had.
     """
     run = Workdir(workdir)
-    trained = run.read_config()
-    places = {"source": config.data.source, "data_dir": config.data.data_dir}
-    allowed = dataclasses.replace(
-        trained, eval=config.eval, data=dataclasses.replace(trained.data, **places)
-    )
-    if allowed != config:
-        raise ConfigError(
-            f"{workdir} was trained with another config: only eval.*, data.source and "
-            "data.data-dir can be given"
-        )
+    run.require_same(config, besides=("eval",))
     if split == "validation" and not config.data.validation_examples:
         raise ConfigError(f"{workdir} has no validation split (data.validation_examples is 0)")
     state = restore_selected(Trainer(config), run, step)

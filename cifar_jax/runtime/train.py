@@ -1,6 +1,7 @@
 """Training from the first step, or from the last checkpoint, to results.json."""
 
 import datetime
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from cifar_jax.runtime.inputs import ImageSet, Inputs, load_inputs
 from cifar_jax.runtime.pictures import draw_pictures
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.score import restore_selected, score
-from cifar_jax.runtime.trainer import Trainer
+from cifar_jax.runtime.trainer import Trainer, TrainingError
 from cifar_jax.runtime.workdir import Workdir
 from cifar_jax.state import TrainState
 
@@ -110,7 +111,7 @@ def _train_epochs(
         best = selected(history, config.train.min_delta)
         if (
             _is_over(config, history)
-            or best is row
+            or (best is row and "ema_validation_accuracy" in row)
             or len(history) % config.train.checkpoint_every == 0
         ):
             host_state = {"history": history, "compile_seconds": trainer.compile_seconds}
@@ -130,6 +131,12 @@ def _is_over(config: Config, history: list[Row]) -> bool:
 def _validate(config: Config, train_state: TrainState, validation: ImageSet) -> dict[str, float]:
     plain = evaluate(config, train_state.variables, validation)
     averaged = evaluate(config, train_state.ema_variables, validation)
+    if not math.isfinite(plain.loss + averaged.loss):
+        step = int(jax.device_get(train_state.step))
+        raise TrainingError(
+            f"step {step}: the validation loss is {plain.loss}, of the averaged weights "
+            f"{averaged.loss}; a finite number is required (is optim.learning_rate too high?)"
+        )
     return {
         "validation_loss": plain.loss,
         "validation_accuracy": plain.accuracy,
@@ -147,7 +154,8 @@ def _results(
     best = train_state if chosen is history[-1] else restore_selected(trainer, run, chosen["step"])
     return {
         **score(config, best, inputs.test, "test"),
-        "validation_accuracy": chosen.get("ema_validation_accuracy"),
+        "validation_accuracy": chosen.get("validation_accuracy"),
+        "ema_validation_accuracy": chosen.get("ema_validation_accuracy"),
         "selected_epoch": chosen["epoch"],
         "epochs": len(history),
         "parameters": models.count_params(train_state.params),

@@ -11,12 +11,27 @@ import numpy as np
 import optax
 
 from cifar_jax import models, optim, state, steps
-from cifar_jax.config import Config
+from cifar_jax.config import IMAGE_SIDE, Config
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime.history import Row
 from cifar_jax.runtime.progress import Progress
 
-IMAGE_SHAPE = (32, 32, 3)
+IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
+
+
+def choose_chunk(steps_per_epoch: int, wanted: int) -> int:
+    """The length of a chunk: a divisor of the steps of an epoch, at most ``wanted`` if it can be.
+
+    Where the largest such divisor is less than a quarter of ``wanted``, as when the steps are a
+    prime number, the next one above is taken: a chunk costs a permutation and a host transfer.
+
+    >>> choose_chunk(351, 64), choose_chunk(97, 64), choose_chunk(20, 64)
+    (39, 97, 20)
+    """
+    divisors = [steps for steps in range(1, steps_per_epoch + 1) if steps_per_epoch % steps == 0]
+    below = max(steps for steps in divisors if steps <= wanted)
+    above = [steps for steps in divisors if steps > wanted]
+    return above[0] if above and 4 * below < wanted else below
 
 
 class TrainingError(Exception):
@@ -33,11 +48,7 @@ class Trainer:
         self.key = jax.random.key(config.train.seed)
         self.total_steps = config.steps_per_epoch * config.train.epochs
         self.schedule = optim.make_schedule(config.optim, self.total_steps)
-        self.chunk_steps = max(
-            steps
-            for steps in range(1, min(config.train.chunk_steps, config.steps_per_epoch) + 1)
-            if config.steps_per_epoch % steps == 0
-        )
+        self.chunk_steps = choose_chunk(config.steps_per_epoch, config.train.chunk_steps)
         self._tx = tx = optim.make_optimizer(config.optim, self.total_steps)
         images = jnp.zeros((1, *IMAGE_SHAPE))
 
@@ -90,7 +101,8 @@ class Trainer:
           The state at the end of the epoch, and its row of history.
 
         Raises:
-          TrainingError: after ``optim.nonfinite_limit`` skipped updates in a row.
+          TrainingError: when a chunk ends with ``optim.nonfinite_limit`` skipped updates in a row,
+            or an epoch has no other.
         """
         sums: dict[str, float] = dict.fromkeys(("examples", "loss", "correct", "skipped"), 0.0)
         started = time.monotonic()
@@ -113,13 +125,16 @@ class Trainer:
             )
         seconds = time.monotonic() - started
         step = int(jax.device_get(train_state.step))
+        if not sums["examples"]:
+            raise TrainingError(f"epoch {epoch}, step {step}: every gradient had a NaN or infinity")
+        applied = int(jax.device_get(optax.tree.get(train_state.opt_state, "count")))
         return train_state, {
             "epoch": epoch,
             "step": step,
-            "train_loss": sums["loss"] / max(sums["examples"], 1),
-            "train_accuracy": sums["correct"] / max(sums["examples"], 1),
+            "train_loss": sums["loss"] / sums["examples"],
+            "train_accuracy": sums["correct"] / sums["examples"],
             "skipped": int(sums["skipped"]),
-            "learning_rate": float(jnp.asarray(self.schedule(step - 1))),
+            "learning_rate": float(jnp.asarray(self.schedule(applied - 1))),
             "images_per_second": self.config.steps_per_epoch
             * self.config.train.batch_size
             / seconds,

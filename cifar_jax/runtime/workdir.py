@@ -17,6 +17,12 @@ from typing import Any
 from cifar_jax.config import Config, ConfigError, from_dict, to_dict
 from cifar_jax.files import replacing, write_json
 
+FREE = {  # fields that decide nothing of a result: a run may go on with others
+    ("data", "data_dir"),
+    ("train", "checkpoint_every"),
+    ("train", "keep_checkpoints"),
+}
+
 
 class Workdir:
     """The paths of a run, and what is written to them."""
@@ -40,14 +46,30 @@ class Workdir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self.checkpoints.exists():
+            if not self.checkpoints.exists() and not self.results.exists():
                 write_json(self.config, to_dict(config))
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be a workdir: {error.strerror}") from error
-        old, new = to_dict(self.read_config()), to_dict(config)
+        self.require_same(config)
+
+    def require_same(self, config: Config, *, besides: Sequence[str] = ()) -> None:
+        """Check that the run has the same config.
+
+        Args:
+          config: to compare with config.json. ``FREE`` fields may differ.
+          besides: sections that may differ too.
+
+        Raises:
+          ConfigError: naming the first field that differs and both values.
+        """
+        trained = self.read_config()
+        old, new = to_dict(trained), to_dict(config)
+        if (trained.data.source == "synthetic") == (config.data.source == "synthetic"):
+            old["data"]["source"] = config.data.source  # the same images, from another place
         for section, fields in new.items():
             for name, value in fields.items():
-                if old[section][name] != value:
+                free = section in besides or (section, name) in FREE
+                if not free and old[section][name] != value:
                     raise ConfigError(
                         f"{self.path} holds a run with {section}.{name} {old[section][name]}, "
                         f"not {value}: use another --workdir"
@@ -66,7 +88,10 @@ class Workdir:
         """The results of a finished run, else None."""
         if not self.results.exists():
             return None
-        return json.loads(self.results.read_text(encoding="utf-8"))
+        try:
+            return json.loads(self.results.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{self.results}: not a run's results: {error}") from error
 
     def append_log(self, text: str) -> None:
         """Add a line to the log, with the date and time in UTC."""

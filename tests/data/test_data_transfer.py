@@ -125,7 +125,7 @@ def test_stalled_server(get, server):
     start = time.monotonic()
     with pytest.raises(Unavailable, match="timed out"):
         get(stall_seconds=0.1)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 20
 
 
 def test_absent_file_and_absent_server(server, tmp_path, monkeypatch):

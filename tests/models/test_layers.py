@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cifar_jax.models import layers
 from cifar_jax.models.layers import depthwise_conv, pointwise_conv
 
 CHANNELS, FEATURES, BATCH = 5, 7, 3
@@ -201,3 +202,17 @@ def test_second_derivatives(conv, reference, make_case):
 
     for actual, expected in zip(curvature(conv), curvature(reference), strict=True):
         assert error(actual, expected) < 2e-6
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "gradient", [layers._kernel_gradient_by_channel, layers._kernel_gradient_at_once]
+)
+def test_both_kernel_gradients_by_their_definition(gradient, stride):
+    x, _, g = depthwise_case((6, 5), stride)
+    padded = np.pad(np.asarray(x, np.float64), [(0, 0), (1, 1), (1, 1), (0, 0)])
+    expected = np.zeros((CHANNELS, 9))
+    for c, i, j in np.ndindex(CHANNELS, 3, 3):
+        window = padded[c, i : i + 6 : stride, j : j + 5 : stride]
+        expected[c, 3 * i + j] = (window * np.asarray(g[c], np.float64)).sum()
+    np.testing.assert_allclose(gradient(x, g, stride=stride), expected, rtol=1e-5, atol=1e-5)

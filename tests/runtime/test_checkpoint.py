@@ -1,3 +1,5 @@
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -38,9 +40,9 @@ def test_round_trip_is_bit_for_bit(tmp_path, saved):
 
 
 def test_saving_again_replaces(tmp_path, saved):
-    checkpoint.save(tmp_path, make(7), {"try": 1})
-    path = checkpoint.save(tmp_path, saved, {"try": 2})
-    assert checkpoint.read_progress(path) == {"try": 2}
+    checkpoint.save(tmp_path, make(7), {"history": []})
+    path = checkpoint.save(tmp_path, saved, {"history": [1]})
+    assert checkpoint.read_progress(path) == {"history": [1]}
 
 
 def test_newest_whole_checkpoint_counts(tmp_path, saved):
@@ -69,15 +71,27 @@ def test_another_network_is_refused(tmp_path, saved):
         checkpoint.restore(path, shapes(make(stem=6)))
 
 
-def test_damage_is_one_line(tmp_path, saved):
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"history": 3}', ""])
+def test_damage_is_one_line(tmp_path, saved, text):
     path = checkpoint.save(tmp_path, saved, {})
     (path / "state" / "_METADATA").unlink()
-    (path / "progress.json").write_text("{")
+    (path / "progress.json").write_text(text)
     with pytest.raises(checkpoint.CheckpointError) as error:
         checkpoint.restore(path, shapes(saved))
     assert "\n" not in str(error.value)
     with pytest.raises(checkpoint.CheckpointError, match=r"progress\.json: cannot be read"):
         checkpoint.read_progress(path)
+
+
+def test_a_checkpoint_of_another_device_is_opened_here(tmp_path, saved):
+    path = checkpoint.save(tmp_path, saved, {})
+    sharding = path / "state" / "_sharding"
+    text, count = re.subn(r'(device_str\\": \\")[^\\]*', r"\1cuda:0", sharding.read_text())
+    assert count == len(jax.tree.leaves(saved))
+    sharding.write_text(text)
+    found = checkpoint.restore(path, shapes(saved))
+    chex.assert_trees_all_equal(found, saved)
+    assert found.step.devices() == {jax.devices()[0]}
 
 
 def test_hash_depends_on_every_weight_and_on_nothing_else(saved):

@@ -27,7 +27,7 @@ def test_each_image_counts_once_at_any_batch_size(tiny, variables, images, size)
     whole = evaluate(dataclasses.replace(tiny, eval=EvalConfig(batch_size=25)), variables, images)
     found = evaluate(config, variables, images)
     np.testing.assert_allclose(found.probabilities, whole.probabilities, atol=1e-5)
-    np.testing.assert_array_equal(found.confusion, whole.confusion)
+    np.testing.assert_array_equal(found.confusion(), whole.confusion())
     assert found.accuracy == whole.accuracy
     assert found.loss == pytest.approx(whole.loss, rel=1e-5)
 
@@ -40,17 +40,17 @@ def test_figures_follow_from_the_probabilities(tiny, variables, images):
     assert report.loss == pytest.approx(
         -np.log(report.probabilities[np.arange(len(labels)), labels]).mean(), rel=1e-5
     )
-    assert report.confusion.sum() == len(labels)
-    assert report.confusion.trace() == (predicted == labels).sum()
-    assert (report.confusion.sum(axis=1) == np.bincount(labels, minlength=10)).all()
+    assert report.confusion().sum() == len(labels)
+    assert report.confusion().trace() == (predicted == labels).sum()
+    assert (report.confusion().sum(axis=1) == np.bincount(labels, minlength=10)).all()
     shares = [(predicted[labels == k] == k).mean() for k in range(10)]
-    np.testing.assert_allclose(report.per_class_accuracy, shares)
+    np.testing.assert_allclose(report.per_class_accuracy(), shares)
 
 
 def test_a_class_without_images_has_no_accuracy(tiny, variables, images):
     chosen = images[1] != 3
     report = evaluate(tiny, variables, (images[0][chosen], images[1][chosen]))
-    assert np.isnan(report.per_class_accuracy).tolist() == [k == 3 for k in range(10)]
+    assert np.isnan(report.per_class_accuracy()).tolist() == [k == 3 for k in range(10)]
 
 
 def test_no_images(tiny, variables, images):
