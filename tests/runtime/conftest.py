@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from cifar_jax.config import (
@@ -28,3 +29,13 @@ def tiny() -> Config:
             eval=EvalConfig(batch_size=64),
         )
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Compile each program of these tests once: most of them train the same tiny network."""
+    folder = tmp_path_factory.mktemp("compiled")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
