@@ -63,9 +63,9 @@ def to_torch_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     The inverse of ``from_torch_state_dict``, bit for bit; batch counters are 0.
 
-    >>> from torch import from_numpy  # doctest: +SKIP
-    >>> state = to_torch_state_dict(variables)  # doctest: +SKIP
-    >>> model.load_state_dict({k: from_numpy(v) for k, v in state.items()})  # doctest: +SKIP
+    In PyTorch::
+
+        model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
 
     Args:
       variables: ``{"params": ..., "batch_stats": ...}`` of a ``SeparableResNet``.

@@ -16,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from cifar_jax.files import flush_to_disk, write_json
+from cifar_jax.runtime.signals import ctrl_c_waits
 from cifar_jax.state import TrainState
 
 
@@ -38,7 +39,7 @@ def save(folder: Path, state: TrainState, progress: dict[str, Any]) -> Path:
     step = int(state.step)
     partial, final = folder / f".{step}.partial", folder / str(step)
     shutil.rmtree(partial, ignore_errors=True)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ctrl_c_waits(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(partial.absolute() / "state", state)
         checkpointer.wait_until_finished()
     write_json(partial / "progress.json", progress)
@@ -65,7 +66,7 @@ def restore(path: Path, like: TrainState) -> TrainState:
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # wherever it was written
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ctrl_c_waits(), ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path.absolute() / "state", target)
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())
