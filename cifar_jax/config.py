@@ -199,7 +199,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         spec.loader.exec_module(module)
         config = module.get_config()
     except Exception as error:  # whatever the user's file raises is the user's to read
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: {type(error).__name__}: {reason}") from error
     if not isinstance(config, Config):
         raise ConfigError(f"{path}: get_config() must return a Config, not {config!r:.60}")
     _check_sections(config)

@@ -98,6 +98,7 @@ def test_bad_overrides_are_one_line(words, message):
         ("def get_config(: pass", "SyntaxError"),
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("x = 1", "AttributeError"),
+        ("raise ValueError('two\\nlines')", "ValueError: two lines"),
         ("def get_config(): return 3", "get_config() must return a Config, not 3"),
         (
             "from cifar_jax.config import *\ndef get_config(): return Config(train=TrainConfig("
@@ -130,8 +131,9 @@ def test_bad_overrides_are_one_line(words, message):
 def test_broken_files(tmp_path, text, message):
     path = tmp_path / "broken.py"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=re.escape(message)):
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
         load_config(path)
+    assert "\n" not in str(error.value)
 
 
 def test_sources_are_those_of_the_data_package():

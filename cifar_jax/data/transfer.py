@@ -72,7 +72,13 @@ def fetch(
             raise DataError(f"{url}: SHA-256 must be {sha256}, is {value}")
         report(f"cifar10: {part} did not continue to the right file; starting again")
         return fetch(
-            url, path, size=size, sha256=sha256, report=report, stall_seconds=stall_seconds
+            url,
+            path,
+            size=size,
+            sha256=sha256,
+            limit=limit,
+            report=report,
+            stall_seconds=stall_seconds,
         )
     replace_durably(part, path)
     return None
@@ -112,9 +118,7 @@ def _append(
 ) -> bool:
     """Appends what one connection brings; returns whether the file is then whole."""
     with _open(url, stall_seconds, offset=offset) as response:
-        if (
-            response.status == 416
-        ):  # nothing there from this offset on: the part is not of this file
+        if response.status == 416:  # nothing from this offset on: the part is not of this file
             part.unlink()
             return False
         start, total = _extent(response)

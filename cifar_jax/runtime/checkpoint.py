@@ -1,7 +1,7 @@
 """Checkpoints: one folder for each saved epoch, whole or absent, written by orbax.
 
     checkpoints/<step>/state/          the TrainState, as orbax stores it
-    checkpoints/<step>/progress.json   what the host knows: epoch, history, best epoch
+    checkpoints/<step>/progress.json   what the host knows: the epochs' history, and more
 
 A checkpoint is written beside its place and renamed when both are on the disk.
 """
@@ -39,14 +39,15 @@ def save(folder: Path, state: TrainState, progress: dict[str, Any]) -> Path:
     step = int(state.step)
     partial, final = folder / f".{step}.partial", folder / str(step)
     shutil.rmtree(partial, ignore_errors=True)
-    with ctrl_c_waits(), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(partial.absolute() / "state", state)
-        checkpointer.wait_until_finished()
-    write_json(partial / "progress.json", progress)
-    if final.exists():
-        shutil.rmtree(final)
-    partial.rename(final)
-    flush_to_disk(folder)
+    with ctrl_c_waits():
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(partial.absolute() / "state", state)
+            checkpointer.wait_until_finished()
+        write_json(partial / "progress.json", progress)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        flush_to_disk(folder)
     return final
 
 

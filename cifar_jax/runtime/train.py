@@ -131,18 +131,23 @@ def _is_over(config: Config, history: list[Row]) -> bool:
 def _validate(config: Config, train_state: TrainState, validation: ImageSet) -> dict[str, float]:
     plain = evaluate(config, train_state.variables, validation)
     averaged = evaluate(config, train_state.ema_variables, validation)
-    if not math.isfinite(plain.loss + averaged.loss):
-        step = int(jax.device_get(train_state.step))
-        raise TrainingError(
-            f"step {step}: the validation loss is {plain.loss}, of the averaged weights "
-            f"{averaged.loss}; a finite number is required (is optim.learning_rate too high?)"
-        )
-    return {
+    figures = {
         "validation_loss": plain.loss,
         "validation_accuracy": plain.accuracy,
         "ema_validation_loss": averaged.loss,
         "ema_validation_accuracy": averaged.accuracy,
     }
+    _require_finite(figures, train_state)
+    return figures
+
+
+def _require_finite(figures: dict[str, Any], train_state: TrainState) -> None:
+    for name, value in figures.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise TrainingError(
+                f"step {int(jax.device_get(train_state.step))}: {name} must be finite, not {value} "
+                "(is optim.learning_rate too high?)"
+            )
 
 
 def _results(
@@ -152,8 +157,10 @@ def _results(
     config = trainer.config
     chosen = selected(history, config.train.min_delta)
     best = train_state if chosen is history[-1] else restore_selected(trainer, run, chosen["step"])
+    figures = score(config, best, inputs.test, "test")
+    _require_finite(figures, best)
     return {
-        **score(config, best, inputs.test, "test"),
+        **figures,
         "validation_accuracy": chosen.get("validation_accuracy"),
         "ema_validation_accuracy": chosen.get("ema_validation_accuracy"),
         "selected_epoch": chosen["epoch"],

@@ -247,6 +247,14 @@ def test_gradients_that_stay_bad_stop_the_run(tiny, tmp_path):
     assert not (tmp_path / "results.json").exists()
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_figures_that_are_not_finite_are_no_results(tiny, tmp_path, monkeypatch, value):
+    monkeypatch.setattr(train_module, "score", lambda *_: {"test_loss": value})
+    with pytest.raises(TrainingError, match=rf"step \d+: test_loss must be finite, not {value}"):
+        train(change(tiny, train={"epochs": 1}), tmp_path)
+    assert not (tmp_path / "results.json").exists()
+
+
 @pytest.mark.parametrize(("chunk_steps", "used"), [(64, 39), (351, 351), (1000, 351), (2, 1)])
 def test_chunks_divide_the_epoch(chunk_steps, used):
     config = load_config("configs/200k.py", ["--train.chunk-steps", str(chunk_steps)])
