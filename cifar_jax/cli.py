@@ -101,9 +101,11 @@ def _train(options: argparse.Namespace, overrides: Sequence[str], command: str) 
     config = _configure(options, overrides)
     from cifar_jax.data import DataError
     from cifar_jax.runtime.checkpoint import CheckpointError
+    from cifar_jax.runtime.compilation_cache import enable_compilation_cache
     from cifar_jax.runtime.train import train
     from cifar_jax.runtime.trainer import TrainingError
 
+    enable_compilation_cache(_note)
     workdir = _workdir(options, config)
     try:
         results = train(config, workdir, command=command)
@@ -146,8 +148,10 @@ def _eval(options: argparse.Namespace, overrides: Sequence[str], command: str) -
         raise ConfigError("--workdir or --config is required, as in --workdir runs/200k-seed0")
     from cifar_jax.data import DataError
     from cifar_jax.runtime.checkpoint import CheckpointError
+    from cifar_jax.runtime.compilation_cache import enable_compilation_cache
     from cifar_jax.runtime.score import evaluate_run
 
+    enable_compilation_cache(_note)
     try:
         found = evaluate_run(workdir, config, split=options.split, step=options.checkpoint)
     except DataError as error:
@@ -193,8 +197,12 @@ def _data(options: argparse.Namespace, overrides: Sequence[str], command: str) -
 
 
 def _refuse(message: str, status: int = 2) -> int:
-    print(f"main.py: {message}", file=sys.stderr)
+    _note(message)
     return status
+
+
+def _note(message: str) -> None:
+    print(f"main.py: {message}", file=sys.stderr)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str], str], int]] = {

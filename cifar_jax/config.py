@@ -56,6 +56,7 @@ class ModelConfig:
     blocks: Count = 2  # residual blocks in each stage
     dropout: Annotated[float, Range(0, 0.99)] = 0.2  # probability, before the dense layer
     dtype: Literal["float32", "bfloat16"] = "float32"  # computation; parameters stay float32
+    convolutions: Literal["auto", "plain", "native"] = "auto"  # native: in C++, for a CPU
 
 
 @dataclasses.dataclass(frozen=True)

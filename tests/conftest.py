@@ -1,7 +1,50 @@
 """Sloppiness is an error: strict promotion of dtypes and ranks, and no warnings."""
 
+import os
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import jax
+import pytest
+
+from cifar_jax.runtime import kernels
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A compilation cache for the commands that tests start: never the user's own."""
+    folder = tmp_path_factory.mktemp("compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A user's cache of the tests' own, with the native convolutions where there is a compiler."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("home")))
+        kernels.load()
+        yield
+
+
+@pytest.fixture(scope="session")
+def compiler() -> list[str]:
+    """The C++ compiler, without which a test is skipped."""
+    words = shlex.split(os.environ.get("CXX") or "c++")
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"no C++ compiler {words[0]}")
+    return words
+
+
+@pytest.fixture(scope="session")
+def library(user_cache: None, compiler: list[str]) -> None:
+    """The native convolutions, known to JAX."""
+    assert kernels.load() == ""

@@ -107,6 +107,8 @@ def test_ctrl_c_and_again(smoke, tmp_path):
     again = run(*SMOKE, "--workdir", tmp_path)
     assert again.returncode == 0, again.stderr
     assert "continuing after epoch" in again.stdout
+    assert "loaded from the compilation cache in " in again.stdout
+    assert again.stderr == ""
     hashes = [
         json.loads((path / "results.json").read_text())["weights_sha256"]
         for path in (tmp_path, smoke[0])

@@ -9,8 +9,19 @@ from cifar_jax.models.separable_resnet import SeparableResNet
 __all__ = ["SeparableResNet", "count_params", "from_config", "multiply_adds", "receptive_field"]
 
 
-def from_config(config: ModelConfig, *, num_classes: int = 10) -> SeparableResNet:
-    """The network that the section "model" of a config describes."""
+def from_config(
+    config: ModelConfig, *, num_classes: int = 10, native: bool = False
+) -> SeparableResNet:
+    """The network that the section "model" of a config describes.
+
+    Args:
+      config: all but ``convolutions`` is read.
+      num_classes: classes.
+      native: convolve in C++; cifar_jax.runtime.kernels knows whether that can be had.
+
+    Returns:
+      The module.
+    """
     return SeparableResNet(
         num_classes=num_classes,
         stem=config.stem,
@@ -18,4 +29,5 @@ def from_config(config: ModelConfig, *, num_classes: int = 10) -> SeparableResNe
         blocks=config.blocks,
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
+        native=native,
     )

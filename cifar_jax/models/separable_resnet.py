@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cifar_jax.models.layers import SeparableBlock, Stem, batch_norm
+from cifar_jax.models import native, plain
+from cifar_jax.models.layers import BatchNorm, Kernel, SeparableBlock, affine
 
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -24,6 +25,8 @@ class SeparableResNet(nn.Module):
       blocks: blocks in each stage.
       dropout: probability with which an input of the dense layer is dropped in training.
       dtype: of the computation; parameters, batch statistics and logits stay float32.
+      native: convolve in C++, see cifar_jax/models/native.py. Other dtypes than float32 take the
+        plain convolutions all the same.
     """
 
     num_classes: int = 10
@@ -32,6 +35,7 @@ class SeparableResNet(nn.Module):
     blocks: int = 2
     dropout: float = 0.2
     dtype: Any = jnp.float32
+    native: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -45,14 +49,20 @@ class SeparableResNet(nn.Module):
         Returns:
           Logits [B, num_classes], float32.
         """
-        x = jnp.transpose(images, (3, 1, 2, 0)).astype(self.dtype)
-        x = Stem(self.stem, self.dtype, name="stem")(x)
-        x = nn.relu(batch_norm("stem_norm", train=train, dtype=self.dtype)(x))
+        implementation = native if self.native and self.dtype == jnp.float32 else plain
+        convolutions = implementation.convolutions(len(images))
+        x = convolutions.arrange(images.astype(self.dtype))
+        kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
+        x, sums = convolutions.dense(x, kernel)
+        pixels = len(images) * images.shape[1] * images.shape[2]
+        x = affine(x, *BatchNorm(name="stem_norm")(sums, pixels, train=train))
+        x = nn.relu(x).astype(self.dtype)
         for stage, features in enumerate(self.stages):
             for block in range(self.blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
-                x = SeparableBlock(features, stride, self.dtype, name=name)(x, train=train)
-        x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32).T
+                layer = SeparableBlock(features, convolutions, stride, self.dtype, name=name)
+                x = layer(x, train=train)
+        x = convolutions.pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)

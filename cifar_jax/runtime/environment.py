@@ -16,8 +16,14 @@ PACKAGES = ("cifar_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"  # cifar_jax itself, run from a checkout
 
 
 def device() -> dict[str, Any]:
@@ -27,14 +33,19 @@ def device() -> dict[str, Any]:
       platform ("cpu", "gpu"), kind (the model's name), count of devices, and cores this process
       may use.
     """
-    devices, cores = jax.local_devices(), os.cpu_count()
+    devices = jax.local_devices()
     kind = devices[0].device_kind
     return {
         "platform": devices[0].platform,
         "kind": _processor() if devices[0].platform == "cpu" else kind,
         "count": len(devices),
-        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores,
+        "cpu_cores": cpu_cores(),
     }
+
+
+def cpu_cores() -> int | None:
+    """The CPU cores that this process may use; None where that is unknown."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def device_line() -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from cifar_jax import models, tta
 from cifar_jax.config import AugmentConfig, Config, ModelConfig
 from cifar_jax.metrics import confusion_matrix
+from cifar_jax.runtime.kernels import network
 from cifar_jax.steps import make_eval_step
 
 
@@ -66,7 +67,7 @@ def evaluate(
     images, labels = dataset
     if not len(images):
         raise ValueError("dataset must have at least 1 image, not 0")
-    eval_step = _compiled_step(config.model, config.augment, mode)
+    eval_step = _compiled_step(config.model, network(config).native, config.augment, mode)
     size = config.eval.batch_size
     parts = []
     for start in range(0, len(images), size):
@@ -84,5 +85,6 @@ def evaluate(
 
 
 @functools.cache
-def _compiled_step(model: ModelConfig, augment: AugmentConfig, mode: tta.Mode) -> Any:
-    return jax.jit(make_eval_step(models.from_config(model).apply, augment, mode=mode))
+def _compiled_step(model: ModelConfig, native: bool, augment: AugmentConfig, mode: tta.Mode) -> Any:
+    network = models.from_config(model, native=native)
+    return jax.jit(make_eval_step(network.apply, augment, mode=mode))

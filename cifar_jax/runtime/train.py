@@ -13,7 +13,7 @@ import numpy as np
 from cifar_jax import models
 from cifar_jax.config import Config
 from cifar_jax.files import write_json
-from cifar_jax.runtime import checkpoint, environment
+from cifar_jax.runtime import checkpoint, environment, kernels
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.history import Row, describe, out_of_patience, selected
 from cifar_jax.runtime.inputs import ImageSet, Inputs, load_inputs
@@ -45,6 +45,7 @@ def train(config: Config, workdir: str | Path, *, command: str = "") -> dict[str
       CheckpointError: when the last checkpoint cannot be read.
       TrainingError: when gradients stay non-finite.
     """
+    kernels.network(config)  # refuses before anything is written
     run = Workdir(workdir)
     run.start(config)
     if results := run.read_results():
@@ -61,6 +62,7 @@ def train(config: Config, workdir: str | Path, *, command: str = "") -> dict[str
         run.append_log(text)
 
     say(environment.device_line())
+    say(kernels.describe(config))
     inputs = load_inputs(config, report=say)
     say(
         f"{len(inputs.train[0])} training, {len(inputs.validation[0])} validation and "
@@ -68,15 +70,19 @@ def train(config: Config, workdir: str | Path, *, command: str = "") -> dict[str
     )
     trainer = Trainer(config)
     trainer.compile_seconds = saved["compile_seconds"]
+    over = _is_over(config, history)
+    if not over:
+        say("compiling the training loop")
     if last is None:
         train_state = trainer.initial_state()
     else:
         train_state = checkpoint.restore(last, trainer.abstract_state())
         say(f"continuing after epoch {len(history)}, from {last}")
-    if not _is_over(config, history):
-        say("compiling the training loop")
+    if not over:
         trainer.train_chunk  # noqa: B018  # compiled at its first use
-        say(f"compiled in {trainer.compile_seconds:.1f} s")
+        seconds = trainer.compile_seconds - saved["compile_seconds"]
+        done = "loaded from the compilation cache" if trainer.loaded else "compiled"
+        say(f"{done} in {seconds:.1f} s")
         with progress:
             train_state = _train_epochs(trainer, run, train_state, history, inputs, progress, say)
     results = _results(trainer, run, train_state, history, inputs)
@@ -175,6 +181,7 @@ def _results(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": environment.versions(),
         "device": environment.device(),
+        "convolutions": "native" if trainer.model.native else "plain",
         "config_sha256": config.sha256,
         "weights_sha256": environment.weights_sha256(train_state),
     }

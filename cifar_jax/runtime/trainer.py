@@ -1,8 +1,9 @@
 """The compiled loop of a run: one program that trains a chunk of steps, and epochs made of it."""
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cifar_jax import models, optim, state, steps
+from cifar_jax import optim, state, steps
 from cifar_jax.config import IMAGE_SIDE, Config
 from cifar_jax.rng import stream_key
+from cifar_jax.runtime.compilation_cache import cache_hits
 from cifar_jax.runtime.history import Row
+from cifar_jax.runtime.kernels import network
 from cifar_jax.runtime.progress import Progress
 
 IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
@@ -39,12 +42,18 @@ class TrainingError(Exception):
 
 
 class Trainer:
-    """The network, the schedule and the compiled chunk of a config."""
+    """The network, the schedule and the compiled chunk of a config.
+
+    Attributes:
+      compile_seconds: time spent before the first step on tracing, lowering and compiling the
+        initial state and the chunk, or on loading them from the compilation cache.
+      loaded: whether the chunk came from that cache.
+    """
 
     def __init__(self, config: Config):
         """Make the network and its schedule; nothing is compiled yet."""
         self.config = config
-        self.model = models.from_config(config.model)
+        self.model = network(config)
         self.key = jax.random.key(config.train.seed)
         self.total_steps = config.steps_per_epoch * config.train.epochs
         self.schedule = optim.make_schedule(config.optim, self.total_steps)
@@ -58,10 +67,12 @@ class Trainer:
 
         self._create = jax.jit(create)
         self.compile_seconds = 0.0
+        self.loaded = False
 
     def initial_state(self) -> state.TrainState:
         """The state before the first step."""
-        return self._create(self.key)
+        with self._compiling():
+            return jax.block_until_ready(self._create(self.key))
 
     def abstract_state(self) -> state.TrainState:
         """The shapes and dtypes of the state."""
@@ -70,21 +81,27 @@ class Trainer:
     @functools.cached_property
     def train_chunk(self) -> Callable[..., Any]:
         """The compiled chunk, see :func:`cifar_jax.steps.make_train_chunk`."""
+        with self._compiling():
+            chunk = steps.make_train_chunk(
+                steps.make_train_step(self.model.apply, self._tx, self.config),
+                batch_size=self.config.train.batch_size,
+                steps=self.chunk_steps,
+            )
+            count = self.config.train_images
+            images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
+            labels = jax.ShapeDtypeStruct((count,), np.uint8)
+            lowered = jax.jit(chunk, donate_argnums=0).lower(
+                self.abstract_state(), self.key, images, labels
+            )
+            return lowered.compile()
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
         started = time.monotonic()
-        chunk = steps.make_train_chunk(
-            steps.make_train_step(self.model.apply, self._tx, self.config),
-            batch_size=self.config.train.batch_size,
-            steps=self.chunk_steps,
-        )
-        count = self.config.train_images
-        images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
-        labels = jax.ShapeDtypeStruct((count,), np.uint8)
-        lowered = jax.jit(chunk, donate_argnums=0).lower(
-            self.abstract_state(), self.key, images, labels
-        )
-        compiled = lowered.compile()
-        self.compile_seconds = time.monotonic() - started
-        return compiled
+        with cache_hits() as hits:
+            yield
+        self.compile_seconds += time.monotonic() - started
+        self.loaded = bool(hits)  # the chunk's, which comes last
 
     def train_epoch(
         self, train_state: state.TrainState, epoch: int, resident: Any, progress: Progress

@@ -19,6 +19,7 @@ from cifar_jax.files import replacing, write_json
 
 FREE = {  # fields that decide nothing of a result: a run may go on with others
     ("data", "data_dir"),
+    ("model", "convolutions"),  # the same sums in another order: bits may differ
     ("train", "checkpoint_every"),
     ("train", "keep_checkpoints"),
 }

@@ -57,6 +57,14 @@ def variables():
     return draw_variables(SMALL, 1)
 
 
+@pytest.fixture(params=["plain", "native"])
+def model(request):
+    """Either way to convolve."""
+    if request.param == "native":
+        request.getfixturevalue("library")
+    return SMALL.clone(native=request.param == "native")
+
+
 def assert_close(actual, expected, tolerance=1e-5):
     """Within a part of the largest number expected."""
     actual, expected = np.asarray(actual), np.asarray(expected)
@@ -86,15 +94,15 @@ def test_initial_weights():
             assert np.abs(z).max() > 2.5, path  # not truncated at two, not uniform
 
 
-def test_evaluation_gives_float32_logits_and_changes_no_statistics(variables):
-    logits, updates = SMALL.apply(variables, IMAGES, mutable=["batch_stats"])
+def test_evaluation_gives_float32_logits_and_changes_no_statistics(model, variables):
+    logits, updates = model.apply(variables, IMAGES, mutable=["batch_stats"])
     assert (logits.shape, logits.dtype) == ((6, 3), jnp.float32)
     jax.tree.map(np.testing.assert_array_equal, updates["batch_stats"], variables["batch_stats"])
-    assert_close(apply(SMALL, variables, IMAGES), logits)  # jit == eager
+    assert_close(apply(model, variables, IMAGES), logits)  # jit == eager
 
 
-def test_training_moves_every_statistic_a_tenth(variables):
-    _, updates = apply(SMALL, variables, IMAGES, train=True)
+def test_training_moves_every_statistic_a_tenth(model, variables):
+    _, updates = apply(model, variables, IMAGES, train=True)
     before, after = flat(variables["batch_stats"]), flat(updates["batch_stats"])
     assert len(after) == 2 * (1 + 2 * 3)
     assert all(differ(after[path], before[path]) for path in before)
@@ -110,20 +118,20 @@ def test_training_moves_every_statistic_a_tenth(variables):
         assert_close(after[path], 0.9 * before[path] + 0.1 * statistic)
 
 
-def test_training_normalises_by_the_batch(variables):
-    other = {**variables, "batch_stats": draw_variables(SMALL, 9)["batch_stats"]}
-    logits, _ = apply(SMALL, variables, IMAGES, train=True)
-    assert_close(apply(SMALL, other, IMAGES, train=True)[0], logits)
-    assert differ(apply(SMALL, other, IMAGES), apply(SMALL, variables, IMAGES))
-    neighbours, _ = apply(SMALL, variables, OTHER_NEIGHBOURS, train=True)
+def test_training_normalises_by_the_batch(model, variables):
+    other = {**variables, "batch_stats": draw_variables(model, 9)["batch_stats"]}
+    logits, _ = apply(model, variables, IMAGES, train=True)
+    assert_close(apply(model, other, IMAGES, train=True)[0], logits)
+    assert differ(apply(model, other, IMAGES), apply(model, variables, IMAGES))
+    neighbours, _ = apply(model, variables, OTHER_NEIGHBOURS, train=True)
     assert differ(neighbours[4], logits[4])
 
 
-def test_images_do_not_meet_in_evaluation(variables):
-    logits = apply(SMALL, variables, IMAGES)
+def test_images_do_not_meet_in_evaluation(model, variables):
+    logits = apply(model, variables, IMAGES)
     assert differ(logits[0], logits[1])
-    assert_close(apply(SMALL, variables, IMAGES[::-1]), logits[::-1])
-    assert_close(apply(SMALL, variables, OTHER_NEIGHBOURS)[4], logits[4])
+    assert_close(apply(model, variables, IMAGES[::-1]), logits[::-1])
+    assert_close(apply(model, variables, OTHER_NEIGHBOURS)[4], logits[4])
 
 
 def test_dropout_is_a_function_of_the_key(variables):
@@ -147,10 +155,10 @@ def test_dropout_comes_just_before_the_head(variables):
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_vmap_over_weights_equals_a_loop(variables, train):
-    sets = [variables, draw_variables(SMALL, 2)]
+def test_vmap_over_weights_equals_a_loop(model, variables, train):
+    sets = [variables, draw_variables(model, 2)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *sets)
-    run = partial(apply, SMALL, images=IMAGES, train=train)
+    run = partial(apply, model, images=IMAGES, train=train)
     together = jax.vmap(lambda v: run(v))(stacked)
     for i, one in enumerate(sets):
         mine = jax.tree.map(lambda leaf, i=i: leaf[i], together)
@@ -188,8 +196,8 @@ def test_bfloat16_gradients_are_float32_and_close():
 
 
 @pytest.mark.parametrize("side", [1, 7])
-def test_any_size_of_image(variables, side):
+def test_any_size_of_image(model, variables, side):
     images = normal(5, (2, side, side, 3))
-    logits = apply(SMALL, variables, images)
+    logits = apply(model, variables, images)
     assert logits.shape == (2, 3)
     assert np.isfinite(logits).all()

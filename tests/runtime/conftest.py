@@ -1,6 +1,7 @@
 """A run small enough for a test: generated images, a network of 1,530 parameters."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import pytest
@@ -32,10 +33,9 @@ def tiny() -> Config:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory: pytest.TempPathFactory):
+def compilation_cache(compiled: Path):
     """Compile each program of these tests once: most of them train the same tiny network."""
-    folder = tmp_path_factory.mktemp("compiled")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(compiled))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     yield
     jax.config.update("jax_compilation_cache_dir", None)

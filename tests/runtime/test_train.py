@@ -255,6 +255,15 @@ def test_figures_that_are_not_finite_are_no_results(tiny, tmp_path, monkeypatch,
     assert not (tmp_path / "results.json").exists()
 
 
+def test_compile_seconds_count_the_initial_state_and_the_chunk(tiny):
+    trainer = Trainer(tiny)
+    assert trainer.compile_seconds == 0
+    trainer.initial_state()
+    first = trainer.compile_seconds
+    assert trainer.train_chunk is trainer.train_chunk
+    assert trainer.compile_seconds > first > 0
+
+
 @pytest.mark.parametrize(("chunk_steps", "used"), [(64, 39), (351, 351), (1000, 351), (2, 1)])
 def test_chunks_divide_the_epoch(chunk_steps, used):
     config = load_config("configs/200k.py", ["--train.chunk-steps", str(chunk_steps)])

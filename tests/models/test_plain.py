@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_jax.models import layers
-from cifar_jax.models.layers import depthwise_conv, pointwise_conv
+from cifar_jax.models import plain
+from cifar_jax.models.plain import dense_conv, depthwise_conv, pointwise_conv
 
 CHANNELS, FEATURES, BATCH = 5, 7, 3
 TOLERANCE = {jnp.float32: 2e-6, jnp.bfloat16: 2e-2}  # of each result's largest number
 SIZES = [(8, 8), (7, 5), (1, 4)]
+CONVOLUTIONS = plain.convolutions(BATCH)
 LARGEST_STAGE = (20, 32, 32, 64)  # C, H, W, B
 
 
@@ -33,6 +34,10 @@ def reference_depthwise(x, kernel, *, stride=1):
 
 def reference_pointwise(x, kernel):
     return convolve(x, kernel[None, None], stride=1, padding=0, groups=1)
+
+
+def reference_dense(x, kernel):
+    return convolve(x, kernel, stride=1, padding=1, groups=1)
 
 
 def value_and_gradients(conv, x, kernel, g):
@@ -62,6 +67,11 @@ def pointwise_case(size=(8, 8), dtype=jnp.float32, leading=()):
     shape, outputs = ((*leading, channels, *size, BATCH) for channels in (CHANNELS, FEATURES))
     kernel = (*leading, CHANNELS, FEATURES)
     return normal(0, shape, dtype), normal(1, kernel, dtype), normal(2, outputs, dtype)
+
+
+def dense_case(size=(8, 8), dtype=jnp.float32, leading=()):
+    x, _, g = pointwise_case(size, dtype, leading)
+    return x, normal(1, (*leading, 3, 3, CHANNELS, FEATURES), dtype), g
 
 
 def widened(arrays):
@@ -103,9 +113,10 @@ def test_depthwise_equals_a_grouped_convolution(size, stride, dtype):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("size", SIZES)
-def test_pointwise_equals_a_convolution(size, dtype):
+def test_pointwise_and_dense_equal_convolutions(size, dtype):
     case = pointwise_case(size, dtype)
     assert_agrees_with_xla(pointwise_conv, reference_pointwise, case, dtype)
+    assert_agrees_with_xla(dense_conv, reference_dense, dense_case(size, dtype), dtype)
 
 
 TRANSFORMED = [
@@ -117,10 +128,11 @@ TRANSFORMED = [
         id="strided",
     ),
     pytest.param(pointwise_conv, reference_pointwise, pointwise_case, id="pointwise"),
+    pytest.param(dense_conv, reference_dense, dense_case, id="dense"),
 ]
 
 
-@pytest.mark.parametrize(("conv", "reference", "make_case"), [TRANSFORMED[0], TRANSFORMED[2]])
+@pytest.mark.parametrize(("conv", "reference", "make_case"), [TRANSFORMED[0], *TRANSFORMED[2:]])
 def test_jit_equals_eager(conv, reference, make_case):
     case = make_case()
     eager = value_and_gradients(conv, *case)
@@ -151,11 +163,8 @@ def test_under_vmap_over_kernels_alone(conv, reference, make_case):
 def test_gradients_of_a_whole_stage_are_accurate(dtype):
     """At the largest stage a kernel's gradient sums 65,536 numbers: against float64."""
     kernel = (3, 3, 1, LARGEST_STAGE[0])
-    case = (
-        normal(0, LARGEST_STAGE, dtype),
-        normal(1, kernel, dtype),
-        normal(2, LARGEST_STAGE, dtype),
-    )
+    x, g = (normal(seed, LARGEST_STAGE, dtype) for seed in (0, 2))
+    case = x, normal(1, kernel, dtype), g
     y, dx, dkernel = widened(compiled(depthwise_conv, *case))
     x, kernel, g = (array.astype(np.float64) for array in widened(case))
     exact_y, exact_dx, exact_dkernel = np.zeros_like(x), np.zeros_like(x), np.zeros_like(kernel)
@@ -176,11 +185,8 @@ def test_gradients_of_a_whole_stage_are_accurate(dtype):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_pointwise_gradients_of_a_whole_stage_are_accurate(dtype):
-    case = (
-        normal(0, LARGEST_STAGE, dtype),
-        normal(1, (20, 20), dtype),
-        normal(2, LARGEST_STAGE, dtype),
-    )
+    x, g = (normal(seed, LARGEST_STAGE, dtype) for seed in (0, 2))
+    case = x, normal(1, (20, 20), dtype), g
     actual = widened(compiled(pointwise_conv, *case))
     x, kernel, g = (array.astype(np.float64) for array in widened(case))
     rows, g_rows = x.reshape(20, -1), g.reshape(20, -1)
@@ -206,7 +212,7 @@ def test_second_derivatives(conv, reference, make_case):
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(
-    "gradient", [layers._kernel_gradient_by_channel, layers._kernel_gradient_at_once]
+    "gradient", [plain._kernel_gradient_by_channel, plain._kernel_gradient_at_once]
 )
 def test_both_kernel_gradients_by_their_definition(gradient, stride):
     x, _, g = depthwise_case((6, 5), stride)
@@ -216,3 +222,46 @@ def test_both_kernel_gradients_by_their_definition(gradient, stride):
         window = padded[c, i : i + 6 : stride, j : j + 5 : stride]
         expected[c, 3 * i + j] = (window * np.asarray(g[c], np.float64)).sum()
     np.testing.assert_allclose(gradient(x, g, stride=stride), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_images_are_arranged_and_pooled():
+    images = normal(0, (BATCH, 7, 5, CHANNELS))
+    x = CONVOLUTIONS.arrange(images)
+    assert x.shape == (CHANNELS, 7, 5, BATCH)
+    assert x[1, 2, 3, 0] == images[0, 2, 3, 1]
+    pooled = CONVOLUTIONS.pool(x.astype(jnp.bfloat16))
+    assert pooled.dtype == jnp.float32
+    np.testing.assert_allclose(pooled, images.mean((1, 2)), atol=0.01)
+
+
+def reference(name, x, *weights, stride):
+    *affine_and_depthwise, kernel = weights
+    if name == "dense":
+        return reference_dense(x, kernel)
+    if name == "pointwise":
+        return reference_pointwise(x[:, ::stride, ::stride], kernel[0, 0])
+    scale, shift, depthwise = affine_and_depthwise
+    x = jax.nn.relu(x * scale[:, None, None, None] + shift[:, None, None, None])
+    return reference_pointwise(reference_depthwise(x, depthwise, stride=stride), kernel[0, 0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [("dense", 1), ("pointwise", 1), ("pointwise", 2), ("separable", 1), ("separable", 2)],
+)
+def test_operations_are_compositions_with_sums(name, stride, dtype):
+    """The sums are float32 and those of the output as it was rounded."""
+    x, kernel, _ = dense_case((7, 6), dtype)
+    weights = [kernel if name == "dense" else kernel[1:2, 1:2]]
+    if name == "separable":
+        taps = normal(5, (3, 3, 1, CHANNELS), dtype)
+        weights = [normal(3, (CHANNELS,)), normal(4, (CHANNELS,)), taps, *weights]
+    strides = () if name == "dense" else (stride,)
+    z, sums = getattr(CONVOLUTIONS, name)(x, *weights, *strides)
+    assert (z.dtype, sums.dtype) == (dtype, jnp.float32)
+    expected = reference(name, *widened((x, *weights)), stride=stride)
+    assert error(*widened((z, expected))) < 2 * TOLERANCE[dtype]
+    (z,) = widened((z,))
+    for actual, summed in zip(sums, (z, z.astype(np.float64) ** 2), strict=True):
+        assert error(actual, summed.sum((1, 2, 3), np.float64)) < TOLERANCE[jnp.float32]

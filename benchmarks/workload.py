@@ -1,0 +1,249 @@
+"""The work that is measured: the 200k recipe's own programs, on random images in memory."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from measure import peak_rss
+
+from cifar_jax import augment, optim, state, steps
+from cifar_jax.config import load_config
+from cifar_jax.losses import cross_entropy
+from cifar_jax.rng import stream_key
+from cifar_jax.runtime import environment as project
+from cifar_jax.runtime.kernels import network
+
+ROOT = Path(__file__).parents[1]
+RESIDENT = 45_000  # images of an epoch
+CALL = 5_000  # images of one call: 39 steps of 128, as in a run
+
+TINY = ("--model.stem", "4", "--model.stages", "4", "--model.blocks", "1")
+
+
+class Program(NamedTuple):
+    """A compiled program, and what the compiler says of it; loops count once in flops and bytes."""
+
+    run: Callable[..., Any]
+    compile_seconds: float
+    temp_bytes: int  # that it needs besides its arguments and results
+    flops: float
+    bytes_accessed: float
+    kernels: int  # fusions and library calls, those of all branches
+
+    def costs(self) -> dict[str, Any]:
+        """All of it but the program, JSON-ready."""
+        return {name: value for name, value in self._asdict().items() if name != "run"}
+
+
+def compile_program(
+    function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()
+) -> Program:
+    """Trace and compile a function for these arguments."""
+    started = time.perf_counter()
+    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    seconds = time.perf_counter() - started
+    memory, text = compiled.memory_analysis(), compiled.as_text() or ""
+    cost = compiled.cost_analysis() or {}
+    return Program(
+        compiled,
+        seconds,
+        int(memory.temp_size_in_bytes) if memory else 0,
+        float(cost.get("flops", 0.0)),
+        float(cost.get("bytes accessed", 0.0)),
+        text.count(" fusion(") + text.count(" custom-call("),
+    )
+
+
+class Workload:
+    """The recipe of configs/200k.py at a batch size, an image side and a type of numbers."""
+
+    def __init__(
+        self,
+        *,
+        batch: int = 128,
+        side: int = 32,
+        dtype: str = "float32",
+        steps: int | None = None,
+        overrides: Sequence[str] = (),
+        quick: bool = False,
+    ):
+        """Put random images on the device; nothing is compiled yet.
+
+        Args:
+          batch: images a step.
+          side: of the images [pixels].
+          dtype: of the network's computation.
+          steps: of one call; those of about 5,000 images by default.
+          overrides: of the config, as on the command line.
+          quick: a tiny network and few images, to try a benchmark; its programs may come from
+            the compilation cache, and no others.
+
+        Raises:
+          ConfigError: for a value that the config refuses.
+        """
+        jax.config.update("jax_enable_compilation_cache", quick)
+        words = ["--train.batch-size", str(batch), "--model.dtype", dtype]
+        words += [*overrides, *(TINY if quick else ())]
+        self.config = load_config(ROOT / "configs/200k.py", words)
+        self.batch, self.side, self.steps = batch, side, steps or max(CALL // batch, 1)
+        self.images_of_call = self.steps * batch
+        # of an epoch: an image is seen once in it, and those of an incomplete call not at all
+        self.calls = 2 if quick else max(RESIDENT // self.images_of_call, 1)
+        self.model = network(self.config)
+        total = self.calls * self.steps * self.config.train.epochs
+        self.tx = optim.make_optimizer(self.config.optim, total)
+        self.key = jax.random.key(0)
+        count, random = self.images_of_call * self.calls, np.random.default_rng(0)
+        images = random.integers(0, 256, (count, side, side, 3), np.uint8)
+        labels = random.integers(0, 10, count, np.uint8)
+        self.images, self.labels = jax.device_put((images, labels))
+        self.to_evaluate = images[:CALL].copy(), labels[:CALL].copy()  # on the host
+
+    @property
+    def convolutions(self) -> str:
+        """Which ones the network really has."""
+        return "native" if self.model.native else "plain"
+
+    def create(self, key: jax.Array) -> state.TrainState:
+        """The state before the first step."""
+        variables = self.model.init(key, jnp.zeros((1, self.side, self.side, 3)))
+        return state.create(dict(variables), self.tx)
+
+    def train(self, *, seeds: int = 0) -> tuple[Program, Callable[[], Any]]:
+        """The recipe's chunk of steps: augmentation, gradient, update, averages, metrics.
+
+        Args:
+          seeds: networks that are trained side by side, one if 0.
+
+        Returns:
+          The program, and a call that runs it once and brings the metrics to the host.
+        """
+        step = steps.make_train_step(self.model.apply, self.tx, self.config)
+        chunk = steps.make_train_chunk(step, batch_size=self.batch, steps=self.steps)
+        create, keys = self.create, self.key
+        if seeds:
+            chunk, create = jax.vmap(chunk, (0, 0, None, None)), jax.vmap(create)
+            keys = jax.random.split(self.key, seeds)
+        carried = jax.jit(create)(keys)
+        program = compile_program(chunk, carried, keys, self.images, self.labels, donate=(0,))
+
+        def call() -> Any:
+            nonlocal carried
+            carried, metrics = program.run(carried, keys, self.images, self.labels)
+            return jax.device_get(metrics)
+
+        return program, call
+
+    def augment(self, *, pixels_only: bool = False) -> tuple[Program, Callable[[], Any]]:
+        """What a step does before the network sees the batch, for the steps of one call.
+
+        Args:
+          pixels_only: leave the mix of the batch out.
+
+        Returns:
+          The program, and a call that runs it once.
+        """
+        config = self.config.augment
+
+        def see(step: jax.Array, batch: steps.Batch) -> Any:
+            if not pixels_only:
+                return steps.augmented_batch(self.key, step, batch, config, num_classes=10)[:2]
+            key = stream_key(self.key, "augment", step)
+            images = augment.augment_pixels(key, steps.to_float(batch[0]), config)
+            return augment.normalize(images, mean=config.mean, std=config.std), batch[1]
+
+        def chunk(first: jax.Array, images: jax.Array, labels: jax.Array) -> Any:
+            def body(_: Any, i: jax.Array) -> tuple[Any, None]:
+                # as the loop's state, so that each batch is written to memory
+                return see(first + i, (batch_at(images, i), batch_at(labels, i))), None
+
+            def batch_at(array: jax.Array, i: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_slice_in_dim(array, i * self.batch, self.batch)
+
+            shapes = jax.eval_shape(see, first, (images[: self.batch], labels[: self.batch]))
+            blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            seen, _ = jax.lax.scan(body, blank, jnp.arange(self.steps, dtype=jnp.int32))
+            return first + self.steps, seen
+
+        carried = jnp.zeros((), jnp.int32)
+        program = compile_program(chunk, carried, self.images, self.labels)
+
+        def call() -> None:
+            nonlocal carried
+            carried, _ = jax.block_until_ready(program.run(carried, self.images, self.labels))
+
+        return program, call
+
+    def network(self) -> tuple[Program, Callable[[], Any]]:
+        """The network alone, forward and backward, for the steps of one call on one batch."""
+        images = jax.random.normal(self.key, (self.batch, self.side, self.side, 3))
+        targets = jax.nn.one_hot(self.labels[: self.batch], 10)
+
+        def chunk(variables: Any, images: jax.Array, targets: jax.Array) -> Any:
+            def body(variables: Any, i: jax.Array) -> tuple[Any, None]:
+                def loss_fn(params: Any) -> Any:
+                    logits, updated = self.model.apply(
+                        variables | {"params": params},
+                        images,
+                        train=True,
+                        mutable=["batch_stats"],
+                        rngs={"dropout": stream_key(self.key, "dropout", i)},
+                    )
+                    return jnp.mean(cross_entropy(logits, targets)), updated
+
+                params = variables["params"]
+                gradient, updated = jax.grad(loss_fn, has_aux=True)(params)
+                # without it the loop would have nothing to do but once
+                params = jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
+                return {"params": params, **updated}, None
+
+            return jax.lax.scan(body, variables, jnp.arange(self.steps, dtype=jnp.int32))[0]
+
+        carried = jax.jit(self.create)(self.key).variables
+        program = compile_program(chunk, carried, images, targets, donate=(0,))
+
+        def call() -> None:
+            nonlocal carried
+            carried = jax.block_until_ready(program.run(carried, images, targets))
+
+        return program, call
+
+    def evaluate(self, batch: int) -> tuple[Program, Callable[[], Any], int]:
+        """Evaluation without test-time augmentation, as cifar_jax.runtime.evaluate does it.
+
+        Args:
+          batch: images a step; they come from the host, and the values go back there.
+
+        Returns:
+          The program of a step; a call that evaluates about 5,000 images; and how many they are.
+        """
+        variables = jax.jit(self.create)(self.key).variables
+        images, labels = self.to_evaluate
+        starts, mask = range(0, len(images), batch), np.ones(batch, bool)
+
+        def batch_at(start: int) -> Any:
+            rows = np.arange(start, start + batch) % len(images)
+            return jax.device_put((images[rows], labels[rows], mask))
+
+        step = steps.make_eval_step(self.model.apply, self.config.augment)
+        program = compile_program(step, variables, batch_at(0))
+
+        def call() -> Any:
+            return jax.device_get([program.run(variables, batch_at(start)) for start in starts])
+
+        return program, call, len(starts) * batch
+
+
+def peak_memory() -> dict[str, Any]:
+    """The most memory used so far: of the device where it tells, and of this process."""
+    device = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"peak_rss_bytes": peak_rss(), "peak_device_bytes": device}
+
+
+def environment() -> dict[str, Any]:
+    """The device and the versions."""
+    return {"device": project.device(), "versions": project.versions()}

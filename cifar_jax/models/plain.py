@@ -1,0 +1,182 @@
+"""The convolutions in plain JAX, on activations of shape [C, H, W, B]: any backend, any dtype.
+
+The batch lies last: each pixel of a channel is then one contiguous row of B numbers, which makes
+shifts along H and W plain offsets, 1x1 convolutions plain matrix products, and batch statistics
+sums of contiguous memory. Kernels keep Flax's layout whatever the layout of the activations.
+"""
+
+from collections.abc import Callable
+from functools import partial, reduce
+from operator import add
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+TAPS = tuple((i, j) for i in range(3) for j in range(3))  # of a 3x3 kernel, row by row
+
+
+def _windows(x: jax.Array, stride: int) -> list[jax.Array]:
+    """What each tap of a 3x3 kernel sees of ``x`` [..., H, W, B], zero-padded by one pixel."""
+    height, width = x.shape[-3:-1]
+    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)])
+    return [padded[..., i : i + height : stride, j : j + width : stride, :] for i, j in TAPS]
+
+
+def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    taps = kernel.reshape(9, -1, 1, 1, 1)
+    return reduce(add, (w * tap for w, tap in zip(_windows(x, stride), taps, strict=True)))
+
+
+def _depthwise_forward(x, kernel, stride):
+    return _depthwise(x, kernel, stride), (x, kernel)
+
+
+def _depthwise_backward(stride, residuals, g):
+    x, kernel = residuals
+    (dx,) = jax.linear_transpose(lambda x: _depthwise(x, kernel, stride), x)(g)
+    dkernel = jax.lax.platform_dependent(
+        x,
+        g,
+        cpu=partial(_kernel_gradient_by_channel, stride=stride),
+        default=partial(_kernel_gradient_at_once, stride=stride),
+    )
+    return dx, dkernel.T.reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _kernel_gradient(x: jax.Array, g: jax.Array, stride: int) -> jax.Array:
+    """The nine sums of one channel, float32 [9], of ``x`` [H, W, B] and the output's gradient."""
+    return jnp.stack([jnp.sum(w * g, dtype=jnp.float32) for w in _windows(x, stride)])
+
+
+def _kernel_gradient_by_channel(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
+    """All channels in a loop, [C, 9]: each stays in a CPU's cache while its nine sums are taken."""
+    return jax.lax.map(lambda pair: _kernel_gradient(pair[0], pair[1], stride), (x, g))
+
+
+def _kernel_gradient_at_once(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
+    """All channels side by side, [C, 9]: few launches, for a GPU."""
+    return jax.vmap(partial(_kernel_gradient, stride=stride))(x, g)
+
+
+_depthwise_with_gradient = jax.custom_vjp(_depthwise, nondiff_argnums=(2,))
+_depthwise_with_gradient.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def depthwise_conv(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
+    """Convolve each channel with its own 3x3 kernel, zero-padded by one pixel on each side.
+
+    Nine shifted multiply-adds, because XLA's grouped convolution is many times slower on a CPU
+    (https://github.com/jax-ml/jax/issues/13800).
+
+    Args:
+      x: activations [C, H, W, B].
+      kernel: [3, 3, 1, C], of the same dtype.
+      stride: of the output's pixels along both axes.
+
+    Returns:
+      [C, ceil(H / stride), ceil(W / stride), B].
+    """
+    return _depthwise_with_gradient(x, kernel, stride)
+
+
+@jax.custom_vjp
+def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve with a 1x1 kernel: one matrix product, with gradients that transpose nothing.
+
+    Args:
+      x: activations [C, H, W, B].
+      kernel: [C, F], of the same dtype.
+
+    Returns:
+      [F, H, W, B].
+    """
+    return _product(kernel.T, x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
+
+
+def _product(a: jax.Array, b: jax.Array, contract_b: int = 0) -> jax.Array:
+    return jax.lax.dot_general(a, b, (((1,), (contract_b,)), ((), ())))
+
+
+def _pointwise_forward(x, kernel):
+    return pointwise_conv(x, kernel), (x, kernel)
+
+
+def _pointwise_backward(residuals, g):
+    x, kernel = residuals
+    g_rows = g.reshape(len(g), -1)
+    dx = _product(kernel, g_rows).reshape(x.shape)
+    return dx, _product(x.reshape(len(x), -1), g_rows, contract_b=1)
+
+
+pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)
+
+
+class Convolutions(NamedTuple):
+    """What the layers are made of, in one of its implementations.
+
+    The activations' layout is the implementation's own; their last four axes are C, H, W and
+    images. A convolution gives its output and, in float32 [2, F], the sums over each channel of
+    that output and of its square.
+
+    Attributes:
+      images: B, how many images the batch has.
+      arrange: images [B, H, W, C] -> activations.
+      dense: (activations, kernel [3, 3, C, F]) -> 3x3 convolution, zero-padded by one pixel.
+      separable: (activations, scale [C], shift [C], depthwise kernel [3, 3, 1, C], pointwise
+        kernel [1, 1, C, F], stride) -> both convolutions of relu(scale x + shift).
+      pointwise: (activations, kernel [1, 1, C, F], stride) -> 1x1 convolution.
+      pool: activations -> their mean over pixels, float32 [B, C].
+    """
+
+    images: int
+    arrange: Callable[..., jax.Array]
+    dense: Callable[..., tuple[jax.Array, jax.Array]]
+    separable: Callable[..., tuple[jax.Array, jax.Array]]
+    pointwise: Callable[..., tuple[jax.Array, jax.Array]]
+    pool: Callable[..., jax.Array]
+
+
+def _arrange(images: jax.Array) -> jax.Array:
+    return jnp.transpose(images, (3, 1, 2, 0))
+
+
+def _with_sums(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    wide = z.astype(jnp.float32)
+    return z, jnp.stack([jnp.sum(wide, (1, 2, 3)), jnp.sum(wide * wide, (1, 2, 3))])
+
+
+def dense_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve with a dense 3x3 kernel: its nine windows side by side, one matrix product.
+
+    Args:
+      x: activations [C, H, W, B].
+      kernel: [3, 3, C, F], of the same dtype.
+
+    Returns:
+      [F, H, W, B].
+    """
+    return pointwise_conv(jnp.concatenate(_windows(x, 1)), kernel.reshape(-1, kernel.shape[-1]))
+
+
+def _dense_with_sums(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return _with_sums(dense_conv(x, kernel))
+
+
+def _separable(x, scale, shift, depthwise, pointwise, stride):
+    x = x.astype(jnp.float32) * scale[:, None, None, None] + shift[:, None, None, None]
+    x = jax.nn.relu(x).astype(depthwise.dtype)
+    return _with_sums(pointwise_conv(depthwise_conv(x, depthwise, stride=stride), pointwise[0, 0]))
+
+
+def _pointwise_with_sums(x, kernel, stride):
+    return _with_sums(pointwise_conv(x[:, ::stride, ::stride], kernel[0, 0]))
+
+
+def _pool(x: jax.Array) -> jax.Array:
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.float32).T
+
+
+def convolutions(images: int) -> Convolutions:
+    """The convolutions of a batch."""
+    return Convolutions(images, _arrange, _dense_with_sums, _separable, _pointwise_with_sums, _pool)

@@ -1,0 +1,238 @@
+"""The convolutions in C++ against those in plain JAX: outputs, sums and every gradient."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cifar_jax.models import native, plain
+
+pytestmark = pytest.mark.usefixtures("library")
+
+KINDS = [("dense", 1), ("pointwise", 1), ("pointwise", 2), ("separable", 1), ("separable", 2)]
+SHAPES = [  # size, channels, images: cut at the edges of the C++'s blocks, tiles and groups of 16
+    ((8, 8), (5, 4), 16),
+    ((7, 5), (4, 5), 40),
+    ((17, 13), (7, 11), 17),
+    ((3, 70), (1, 1), 1),
+    ((2, 1), (3, 2), 31),
+]
+LARGEST_STAGE = ((32, 32), (20, 20), 64)
+LAST_STAGE = ((4, 4), (160, 160), 120)
+ROUNDING = 3e-6  # of each result's largest number
+
+
+def convolve(implementation, kind, stride, images, *weights):
+    """One of its convolutions, of images [B, H, W, C] to images, and the sums."""
+    convolutions = implementation.convolutions(len(images))
+    strides = () if kind == "dense" else (stride,)
+    z, sums = getattr(convolutions, kind)(convolutions.arrange(images), *weights, *strides)
+    z = z.reshape(-1, *z.shape[-4:])  # [groups, F, H', W', images of a group]
+    z = jnp.transpose(z, (0, 4, 2, 3, 1)).reshape(-1, *z.shape[2:4], z.shape[1])
+    return z[: len(images)], sums
+
+
+def value_and_gradients(implementation, kind, stride, inputs, cotangents):
+    """Output, sums, and the gradients of images, [scale, shift, taps,] and kernel."""
+    value, pull_back = jax.vjp(partial(convolve, implementation, kind, stride), *inputs)
+    return *value, *pull_back(cotangents)
+
+
+compiled = jax.jit(value_and_gradients, static_argnums=(0, 1, 2))
+
+
+def draw(kind, stride, size, channels, images, seed=0):
+    """Inputs, and the gradients of output and sums; no number is where ReLU has its corner."""
+    normal = np.random.default_rng(seed).normal
+    inputs, outputs = channels
+    x = normal(size=(images, *size, inputs))
+    weights = [normal(size=(1 if kind != "dense" else 3,) * 2 + channels)]
+    if kind == "separable":
+        scale, shift = np.where(np.arange(inputs) % 3, 0.8, -1.2), normal(size=inputs)
+        x += 0.01 * (np.abs(scale * x + shift) < 0.001)
+        weights = [scale, shift, normal(size=(3, 3, 1, inputs)), *weights]
+    cotangents = (
+        normal(size=(images, *(-(-side // stride) for side in size), outputs)),
+        normal(size=(2, outputs)),
+    )
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), ((x, *weights), cotangents))
+
+
+def error(actual, expected):
+    """The largest difference, as a part of the largest number expected."""
+    return float(np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max())
+
+
+def assert_agree(actual, expected, tolerance=ROUNDING):
+    for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
+        assert (a.shape, a.dtype) == (b.shape, jnp.float32), i
+        assert np.abs(b).max() > 0.1, i
+        assert error(a, b) < tolerance, i
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("kind", "stride"), KINDS)
+def test_equals_plain(kind, stride, shape):
+    case = draw(kind, stride, *shape)
+    assert_agree(compiled(native, kind, stride, *case), compiled(plain, kind, stride, *case))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_at_zero_relu_has_no_slope(stride):
+    """As a block's first convolution meets it: half of its input is zero."""
+    (x, scale, shift, *weights), cotangents = draw("separable", stride, *SHAPES[0])
+    inputs = (jax.nn.relu(x), jnp.ones_like(scale), jnp.zeros_like(shift), *weights)
+    actual, expected = (
+        compiled(each, "separable", stride, inputs, cotangents) for each in (native, plain)
+    )
+    assert_agree(actual, expected)
+    np.testing.assert_array_equal(actual[2][x < 0], 0)
+
+
+def windows(x, stride):
+    """Views of the padded images for each tap."""
+    height, width = x.shape[1] - 2, x.shape[2] - 2
+    return [
+        x[:, i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)
+    ]
+
+
+def by_definition(kind, stride, inputs, cotangents):
+    """In float64."""
+    (x, *affine_and_taps, kernel), (dz, dsums) = jax.tree.map(
+        lambda a: np.asarray(a, np.float64), (inputs, cotangents)
+    )
+    rows = kernel.reshape(-1, kernel.shape[-1])
+    scale, shift, taps = affine_and_taps or (1, 0, np.ones((3, 3, 1, 1)))
+    opened = scale * x + shift > 0 if kind == "separable" else np.ones_like(x)
+    seen = np.pad((scale * x + shift) * opened, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    dseen = np.zeros_like(seen)
+    taps = taps.reshape(9, -1)
+    if kind == "dense":
+        columns = np.concatenate(windows(seen, 1), axis=-1)
+    elif kind == "pointwise":
+        columns = windows(seen, stride)[4]
+    else:
+        columns = sum(w * tap for w, tap in zip(windows(seen, stride), taps, strict=True))
+    z = columns @ rows
+    g = dz + dsums[0] + 2 * z * dsums[1]
+    dcolumns = g @ rows.T
+    if kind == "dense":
+        for w, part in zip(windows(dseen, 1), np.split(dcolumns, 9, axis=-1), strict=True):
+            w += part
+    elif kind == "pointwise":
+        windows(dseen, stride)[4][...] = dcolumns
+    else:
+        for w, tap in zip(windows(dseen, stride), taps, strict=True):
+            w += tap * dcolumns
+    dx = dseen[:, 1:-1, 1:-1] * opened
+    dkernel = np.einsum("bhwk,bhwf->kf", columns, g).reshape(kernel.shape)
+    sums = np.stack([z.sum((0, 1, 2)), (z * z).sum((0, 1, 2))])
+    if kind != "separable":
+        return z, sums, dx, dkernel
+    dtaps = [(w * dcolumns).sum((0, 1, 2)) for w in windows(seen, stride)]
+    daffine = (dx * x).sum((0, 1, 2)), dx.sum((0, 1, 2))
+    return z, sums, dx * scale, *daffine, np.reshape(dtaps, (3, 3, 1, -1)), dkernel
+
+
+@pytest.mark.parametrize(("kind", "stride"), KINDS)
+def test_a_whole_stage_is_accurate(kind, stride):
+    """A sum here is of 65,536 numbers."""
+    case = draw(kind, stride, *LARGEST_STAGE)
+    assert_agree(compiled(native, kind, stride, *case), by_definition(kind, stride, *case))
+
+
+@pytest.mark.parametrize(("kind", "stride"), KINDS)
+def test_jit_equals_eager(kind, stride):
+    case = draw(kind, stride, *SHAPES[1])
+    eager = value_and_gradients(native, kind, stride, *case)
+    assert_agree(compiled(native, kind, stride, *case), eager, 1e-6)
+
+
+@pytest.mark.parametrize("images", [0, None], ids=["over images too", "over weights alone"])
+@pytest.mark.parametrize(("kind", "stride"), [KINDS[0], KINDS[2], KINDS[4]])
+def test_vmap_equals_a_loop(kind, stride, images):
+    (x, *weights), cotangents = draw(kind, stride, *SHAPES[1])
+    (x2, *weights2), cotangents2 = draw(kind, stride, *SHAPES[1], seed=1)
+    sets = [(x, *weights), (x2 if images == 0 else x, *weights2)], [cotangents, cotangents2]
+    one, many = (partial(each, native, kind, stride) for each in (compiled, value_and_gradients))
+    inputs, stacked = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *each) for each in sets)
+    if images is None:
+        inputs = (x, *inputs[1:])
+    run = jax.jit(jax.vmap(many, in_axes=((images, *[0] * len(weights)), 0)))
+    together = run(inputs, stacked)
+    for i, case in enumerate(zip(*sets, strict=True)):
+        assert_agree([result[i] for result in together], one(*case), 1e-6)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", ["images", "kernel", "gradient"])
+@pytest.mark.parametrize("kind", ["dense", "pointwise", "separable"])
+def test_what_is_not_finite_spreads_as_in_plain(kind, where, value):
+    """The trainer's guard looks at the gradients alone."""
+    (x, *weights, kernel), (dz, dsums) = draw(kind, 1, *SHAPES[1])
+    if where == "images":
+        x = x.at[20, 3, 2, 1].set(value)
+    elif where == "kernel":
+        kernel = kernel.at[0, 0, 2, 3].set(value)
+    else:
+        dz = dz.at[20, 3, 2, 1].set(value)
+    case = (x, *weights, kernel), (dz, dsums)
+    actual, expected = (compiled(each, kind, 1, *case) for each in (native, plain))
+    for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
+        np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
+        assert np.isfinite(a).all() == (where == "gradient" and i < 2)
+
+
+def fingerprint():
+    """A hash of all results at the stages of the most pixels and of the most weights."""
+    digest = hashlib.sha256()
+    for kind, stride, shape in [
+        *((*each, LARGEST_STAGE) for each in KINDS),
+        ("separable", 1, LAST_STAGE),
+    ]:
+        for result in compiled(native, kind, stride, *draw(kind, stride, *shape)):
+            digest.update(np.asarray(result).tobytes())
+    return digest.hexdigest()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no such call")
+def test_one_thread_and_all_give_the_same_bits():
+    alone = f"""
+import os
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+import {Path(__file__).stem} as tests
+from cifar_jax.runtime import kernels
+assert kernels.load() == ""
+print(tests.fingerprint())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", alone],
+        cwd=Path(__file__).parent,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [fingerprint()], done.stderr
+
+
+def test_calls_repeat_bit_for_bit():
+    assert len({fingerprint() for _ in range(3)}) == 1
+
+
+def test_first_derivatives_alone():
+    """Forward mode and second derivatives are refused, not wrong."""
+    inputs, cotangents = draw("separable", 1, *SHAPES[0])
+    run = partial(value_and_gradients, native, "separable", 1)
+    with pytest.raises((TypeError, ValueError), match=r"jvp|JVP|differentiat"):
+        jax.grad(lambda inputs: jnp.sum(run(inputs, cotangents)[2]))(inputs)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(partial(convolve, native, "separable", 1), inputs, inputs)
