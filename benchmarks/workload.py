@@ -46,6 +46,7 @@ def compile_program(
     started = time.perf_counter()
     compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
     seconds = time.perf_counter() - started
+    project.return_freed_memory()
     memory, text = compiled.memory_analysis(), compiled.as_text() or ""
     cost = compiled.cost_analysis() or {}
     return Program(

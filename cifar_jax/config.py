@@ -124,7 +124,7 @@ class TrainConfig:
 class EvalConfig:
     """Evaluation."""
 
-    batch_size: Count = 500  # images a step
+    batch_size: Count = 64  # images a step; few fit the caches of a CPU
     tta: Literal["none", "flip", "full"] = "full"  # test-time augmentation: 1, 2 or 8 views
 
 

@@ -14,6 +14,7 @@ import optax
 from cifar_jax import optim, state, steps
 from cifar_jax.config import IMAGE_SIDE, Config
 from cifar_jax.rng import stream_key
+from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import cache_hits
 from cifar_jax.runtime.history import Row
 from cifar_jax.runtime.kernels import network
@@ -100,6 +101,7 @@ class Trainer:
         started = time.monotonic()
         with cache_hits() as hits:
             yield
+        environment.return_freed_memory()
         self.compile_seconds += time.monotonic() - started
         self.loaded = bool(hits)  # the chunk's, which comes last
 
