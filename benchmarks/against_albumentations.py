@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from measure import Parser, add_output_options, positive, refuse
-from turns import contest, cores, serve
+from turns import contest, cores, serve, serve_ours
 
 OURS, THEIRS = "cifar_jax", "albumentations"
 MEAN, STD = (0.49140, 0.48216, 0.44653), (0.24703, 0.24349, 0.26159)
@@ -98,7 +98,10 @@ def main() -> None:
     add_output_options(parser)
     options = parser.parse_args()
     if options.worker:
-        serve(*(ours if options.worker == OURS else theirs)(options))
+        if options.worker == OURS:
+            serve_ours(ours, options)
+        else:
+            serve(*theirs(options))
         return
     words = [__file__, f"--batch={options.batch}", f"--steps={options.steps}", "--worker"]
     commands = {OURS: [sys.executable, *words, OURS], THEIRS: [options.python, *words, THEIRS]}

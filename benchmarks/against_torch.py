@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from measure import Parser, add_output_options, positive, refuse
-from turns import contest, cores, serve
+from turns import contest, cores, serve, serve_ours
 
 OURS = "cifar_jax"
 EAGER = ("torch", "torch channels_last", "torch channels_last bfloat16")
@@ -83,7 +83,10 @@ def main() -> None:
     add_output_options(parser)
     options = parser.parse_args()
     if options.worker:
-        serve(*(ours(options) if options.worker == OURS else torchs(options.worker, options)))
+        if options.worker == OURS:
+            serve_ours(ours, options)
+        else:
+            serve(*torchs(options.worker, options))
         return
     names = (OURS, *EAGER, *[COMPILED] * options.compile)
     words = [f"--batch={options.batch}", f"--steps={options.steps}", *["--quick"] * options.quick]

@@ -107,8 +107,9 @@ def measure(candidate: Candidate) -> Iterator[tuple[str, dict[str, Any]]]:
         for name in ("augment", "network"):
             program, call = work.augment() if name == "augment" else work.network()
             yield name, figures(program, epoch_of(call), images)
-        program, call, count = work.evaluate(work.batch if candidate.quick else 500)
-        yield "eval", figures(program, call, count)
+        batch = work.batch if candidate.quick else 500
+        program, call, count = work.evaluate(batch)
+        yield "eval", figures(program, call, count) | {"eval_batch": batch}
         return
     program, call = work.train()
     if candidate.what == "run":

@@ -103,7 +103,8 @@ def peak_rss() -> int:
 
 def header(benchmark: str) -> dict[str, str]:
     """What, with which command and on which day; of an absolute path only the last part."""
-    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    pairs = [word.rpartition("=") for word in sys.argv[1:]]
+    words = [a + b + (Path(c).name if Path(c).is_absolute() else c) for a, b, c in pairs]
     command = shlex.join(["python", f"benchmarks/{benchmark}.py", *words])
     today = datetime.date.today().isoformat()
     return {"benchmark": benchmark, "command": command, "date": today}

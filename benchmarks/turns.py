@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import header, interval, peak_rss, publish, rates, say, show, table
+from measure import header, interval, peak_rss, publish, rates, refuse, say, show, table
 
 Report = dict[str, Any]
 
@@ -43,6 +43,17 @@ def serve(turn: Callable[[], int], about: Mapping[str, Any]) -> None:
         images = turn()
         seconds = time.perf_counter() - started
         print(json.dumps([images, seconds, peak_rss()]), flush=True)
+
+
+def serve_ours(make: Callable[[argparse.Namespace], Any], options: argparse.Namespace) -> None:
+    """Be our contender: ``make(options)`` gives what :func:`serve` takes; bad options end it."""
+    from cifar_jax.config import ConfigError
+
+    try:
+        contender = make(options)
+    except ConfigError as error:
+        refuse(str(error))
+    serve(*contender)
 
 
 class Contender:

@@ -21,7 +21,7 @@ class Kernel(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         """The kernel [height, width, inputs of a group, outputs]."""
-        return self.param("kernel", conv_init, self.shape).astype(self.dtype)
+        return self.param("kernel", conv_init, self.shape, jnp.float32).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):
@@ -47,10 +47,10 @@ class BatchNorm(nn.Module):
           Scale [C] and shift [C]: channel c becomes scale[c] x + shift[c].
         """
         size = sums.shape[1:]
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, size)
-        running_var = self.variable("batch_stats", "var", jnp.ones, size)
-        gamma = self.param("scale", nn.initializers.ones, size)
-        beta = self.param("bias", nn.initializers.zeros, size)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, size, jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, size, jnp.float32)
+        gamma = self.param("scale", nn.initializers.ones, size, jnp.float32)
+        beta = self.param("bias", nn.initializers.zeros, size, jnp.float32)
         mean, var = running_mean.value, running_var.value
         if train:
             mean, square = sums / count
@@ -93,8 +93,8 @@ class SeparableBlock(nn.Module):
 
         y, sums = separable(
             x,
-            jnp.ones(inputs),  # x is positive: its ReLU is itself
-            jnp.zeros(inputs),
+            jnp.ones(inputs, jnp.float32),  # x is positive: its ReLU is itself
+            jnp.zeros(inputs, jnp.float32),
             kernel((3, 3, 1, inputs), name="depthwise1")(),
             kernel((1, 1, inputs, features), name="pointwise1")(),
             stride,

@@ -40,6 +40,10 @@ struct Kernels {         // all but `product` only of a separable convolution
   const float* product;  // [K, F]
 };
 
+static void clear(Vec* x, int64_t count) {  // std::fill_n would assume whole lines of the cache
+  for (int64_t i = 0; i < count; ++i) x[i] = Vec{};
+}
+
 static float total(Vec v) {
   float sum = 0;
   for (int i = 0; i < kLanes; ++i) sum += v[i];
@@ -116,7 +120,7 @@ static void padded_rows(const Vec* x, const Shape& s, float scale, float shift, 
                         int64_t rows, Vec* out) {
   for (int64_t r = first; r < first + rows; ++r, out += s.width + 2) {
     if (r < 0 || r >= s.height) {
-      std::fill_n(out, s.width + 2, Vec{});
+      clear(out, s.width + 2);
       continue;
     }
     const Vec* in = x + r * s.width;
@@ -176,7 +180,7 @@ static void forward_group(const Shape& s, int64_t images, const Vec* x, const Ke
   Vec* pad = scratch(0, (most * stride + 2) * (s.width + 2));
   Vec* columns = scratch(1, K * most * s.out_width);
   Vec* sum = scratch(2, 2 * s.outputs);
-  std::fill_n(sum, 2 * s.outputs, Vec{});
+  clear(sum, 2 * s.outputs);
   for (int64_t h = 0; h < s.out_height; h += most) {
     const int64_t rows = std::min(most, s.out_height - h), n = rows * s.out_width;
     make_columns<kind, stride>(x, s, k, h, rows, pad, columns);
@@ -199,10 +203,10 @@ static void forward_group(const Shape& s, int64_t images, const Vec* x, const Ke
 // Zeros around the planes [height + 2, width + 2] of each channel.
 static void clear_border(Vec* x, int64_t channels, int64_t height, int64_t width) {
   for (; channels > 0; --channels, x += width + 2) {
-    std::fill_n(x, width + 2, Vec{});
+    clear(x, width + 2);
     for (int64_t h = 0; h < height; ++h) x += width + 2, x[0] = x[width + 1] = Vec{};
     x += width + 2;
-    std::fill_n(x, width + 2, Vec{});
+    clear(x, width + 2);
   }
 }
 
@@ -222,7 +226,7 @@ static void depthwise_backward(const Shape& s, const Vec* x, const Kernels& k, i
   float t[9];
   for (int i = 0; i < 9; ++i) t[i] = k.taps[i * s.inputs + c];
   padded_rows<kSeparable>(x, s, k.scale[c], k.shift[c], -1, s.height + 2, pad);
-  if (stride != 1) std::fill_n(dpad, (s.height + 2) * step, Vec{});
+  if (stride != 1) clear(dpad, (s.height + 2) * step);
   Vec taps[9] = {}, scale = {}, shift = {};
   for (int64_t h = 0; h < s.out_height; ++h)
     for (int64_t w = 0; w < s.out_width; ++w) {
@@ -263,9 +267,9 @@ static void backward_group(const Shape& s, int64_t images, const Vec* x, const K
   Vec* sum = scratch(3, K * F);
   Vec* padded = scratch(4, kind == kSeparable ? K * g_plane : K * s.out_width);
   Vec* row = padded;
-  std::fill_n(sum, K * F, Vec{});
+  clear(sum, K * F);
   if (kind == kSeparable) clear_border(padded, K, s.out_height, s.out_width);
-  if (kind == kPointwise && stride != 1) std::fill_n(d.x, s.inputs * s.pixels(), Vec{});
+  if (kind == kPointwise && stride != 1) clear(d.x, s.inputs * s.pixels());
   for (int64_t h = 0; h < s.out_height; h += most) {
     const int64_t rows = std::min(most, s.out_height - h), n = rows * s.out_width;
     make_columns<kind, stride>(x, s, k, h, rows, pad, columns);

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from cifar_jax.models.plain import Convolutions, dense_conv
 
-LANES = 16  # images of a group; native.cc says the same
+LANES = 16  # images of a group; native.h says the same
 HANDLERS = tuple(  # of the library; JAX knows them as cifar_jax.NAME
     f"{kind}{way}"
     for kind in ("Dense", "Separable", "Pointwise")
@@ -40,7 +40,7 @@ class _Convolution(NamedTuple):
 
 def _over_groups(sums: jax.Array) -> jax.Array:
     """Add up [G, ...] over the groups: a product, many times faster than XLA's sum here."""
-    return jnp.tensordot(jnp.ones(len(sums)), sums, 1)
+    return jnp.tensordot(jnp.ones(len(sums), jnp.float32), sums, 1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -94,7 +94,7 @@ def _arrange(images: jax.Array) -> jax.Array:
 
 
 def _dense(images: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    none, kernel = jnp.zeros(0), kernel.reshape(-1, kernel.shape[-1])
+    none, kernel = jnp.zeros(0, jnp.float32), kernel.reshape(-1, kernel.shape[-1])
     return _convolve(_Convolution("Dense", 1, images), x, none, none, none, kernel)
 
 
@@ -106,7 +106,7 @@ def _separable(
 
 
 def _pointwise(images, x, kernel, stride) -> tuple[jax.Array, jax.Array]:
-    none = jnp.zeros(0)
+    none = jnp.zeros(0, jnp.float32)
     return _convolve(_Convolution("Pointwise", stride, images), x, none, none, none, kernel[0, 0])
 
 

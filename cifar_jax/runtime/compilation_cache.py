@@ -94,7 +94,7 @@ def _teller(own: Path | None, note: Callable[[str], None]) -> Callable[..., None
         if not re.match(TROUBLE, text):
             show(message, *details, **more)  # type: ignore[arg-type]  # as they came
             return
-        if own and (named := re.search(r"entry for '(.+?)'", text)):
+        if own and "Timeout" not in text and (named := re.search(r"entry for '(.+?)'", text)):
             _remove_damaged(own, named[1])
         if not told:
             told.append(text)

@@ -84,7 +84,7 @@ def load() -> str:
                 _register(_compile(compiler, Path(own), key))
             return ""
         _register(library)
-    except (KernelsError, OSError) as error:
+    except (KernelsError, OSError, RuntimeError, AttributeError) as error:
         return " ".join(str(error).split())
     return ""
 

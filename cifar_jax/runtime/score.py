@@ -71,7 +71,7 @@ def evaluate_run(
 
     Args:
       workdir: of the run.
-      config: of the run; only "eval", data.source and data.data_dir may differ.
+      config: of the run; only "eval", data.source and fields that decide no result may differ.
       split: "test" or "validation".
       step: of the checkpoint; the selected one by default.
 

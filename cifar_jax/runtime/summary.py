@@ -12,7 +12,7 @@ from cifar_jax.runtime.trainer import IMAGE_SHAPE
 def summarize(config: Config) -> str:
     """The layers with shapes and parameters, as Flax tabulates them, and the totals.
 
-    Shapes inside the network are [channels, height, width, batch], see models/layers.py.
+    Shapes inside the network are [channels, height, width, batch], see models/plain.py.
     """
     model = models.from_config(config.model)
     images = jnp.zeros((1, *IMAGE_SHAPE))

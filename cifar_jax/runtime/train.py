@@ -45,8 +45,9 @@ def train(config: Config, workdir: str | Path, *, command: str = "") -> dict[str
       CheckpointError: when the last checkpoint cannot be read.
       TrainingError: when gradients stay non-finite.
     """
-    kernels.network(config)  # refuses before anything is written
     run = Workdir(workdir)
+    if not run.results.exists():
+        kernels.network(config)  # refuses before anything is written
     run.start(config)
     if results := run.read_results():
         return results
