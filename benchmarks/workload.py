@@ -107,7 +107,7 @@ class Workload:
     @property
     def convolutions(self) -> str:
         """Which ones the network really has."""
-        return "native" if self.model.native else "plain"
+        return "native" if self.model.lanes else "plain"
 
     def create(self, key: jax.Array) -> state.TrainState:
         """The state before the first step."""
@@ -123,9 +123,14 @@ class Workload:
         Returns:
           The program, and a call that runs it once and brings the metrics to the host.
         """
-        step = steps.make_train_step(self.model.apply, self.tx, self.config)
+        layout = state.Layout.of(jax.eval_shape(self.create, self.key))
+        step = steps.make_train_step(layout.apply(self.model.apply), self.tx, self.config)
         chunk = steps.make_train_chunk(step, batch_size=self.batch, steps=self.steps)
-        create, keys = self.create, self.key
+
+        def create(key: jax.Array) -> state.TrainState:
+            return layout.pack(self.create(key))
+
+        keys = self.key
         if seeds:
             chunk, create = jax.vmap(chunk, (0, 0, None, None)), jax.vmap(create)
             keys = jax.random.split(self.key, seeds)

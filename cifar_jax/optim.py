@@ -40,6 +40,9 @@ def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     """Clip by global norm, add weight decay to the gradient, SGD with momentum.
 
+    Its state keeps the velocity as one vector, whether parameters are a tree or packed themselves
+    (:class:`cifar_jax.state.Layout`): a tree of small arrays would take an operation for each.
+
     A gradient with a NaN or an infinity changes neither weights nor velocity; the state counts
     such gradients (``optax.tree.get(opt_state, "notfinite_count")``, in a row).
 
@@ -56,7 +59,7 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
         optax.add_decayed_weights(config.weight_decay),
         optax.sgd(make_schedule(config, steps), config.momentum or None, config.nesterov),
     )
-    return optax.apply_if_finite(chain, max_consecutive_errors=NEVER)
+    return optax.flatten(optax.apply_if_finite(chain, max_consecutive_errors=NEVER))
 
 
 def ema_update(averages: Any, values: Any, *, decay: float, step: jax.Array) -> Any:

@@ -1,9 +1,14 @@
-"""The state of training: arrays and nothing else, so that a checkpoint is the state."""
+"""The state of training: arrays and nothing else, so that a checkpoint is the state.
 
-from typing import Any
+A :class:`Layout` packs its trees of small arrays into vectors, for the compiled loop.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 
@@ -57,3 +62,90 @@ def create(variables: dict[str, Any], tx: optax.GradientTransformation) -> Train
         ema_params=jax.tree.map(jnp.copy, params),
         ema_batch_stats=jax.tree.map(jnp.copy, batch_stats),
     )
+
+
+class Packing(NamedTuple):
+    """How a pytree of arrays lies in one vector: leaf after leaf, each in C order.
+
+    Attributes:
+      structure: of the tree.
+      shapes: of its leaves.
+    """
+
+    structure: jax.tree_util.PyTreeDef
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, tree: Any) -> "Packing":
+        """The packing of a tree whose leaves have shapes; all are of one dtype."""
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(structure, tuple(leaf.shape for leaf in leaves))
+
+    def pack(self, tree: Any) -> Any:
+        """Concatenate the leaves: numpy's in numpy, others in JAX; [N]."""
+        leaves = self.structure.flatten_up_to(tree)
+        numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
+        return (np if numpy else jnp).concatenate([leaf.reshape(-1) for leaf in leaves])
+
+    def unpack(self, vector: Any) -> Any:
+        """The inverse of :meth:`pack`; the gradient of a vector is then packed by itself."""
+        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        if isinstance(vector, np.ndarray):
+            parts = np.split(vector, np.cumsum(sizes)[:-1])
+        else:
+            parts = jax.lax.split(vector, sizes)
+        leaves = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return self.structure.unflatten(leaves)
+
+
+class Layout(NamedTuple):
+    """How a state of trees becomes one of vectors, with which the loop does few large operations.
+
+    The optimiser's state is the same in both: see :func:`cifar_jax.optim.make_optimizer`.
+    """
+
+    params: Packing
+    batch_stats: Packing
+
+    @classmethod
+    def of(cls, state: TrainState) -> "Layout":
+        """The layout of a state, or of its shapes (``jax.eval_shape``)."""
+        return cls(Packing.of(state.params), Packing.of(state.batch_stats))
+
+    def pack(self, state: TrainState) -> TrainState:
+        """Replace each of the four trees by a vector."""
+        return state.replace(
+            params=self.params.pack(state.params),
+            batch_stats=self.batch_stats.pack(state.batch_stats),
+            ema_params=self.params.pack(state.ema_params),
+            ema_batch_stats=self.batch_stats.pack(state.ema_batch_stats),
+        )
+
+    def unpack(self, state: TrainState) -> TrainState:
+        """The inverse of :meth:`pack`."""
+        return state.replace(
+            params=self.params.unpack(state.params),
+            batch_stats=self.batch_stats.unpack(state.batch_stats),
+            ema_params=self.params.unpack(state.ema_params),
+            ema_batch_stats=self.batch_stats.unpack(state.ema_batch_stats),
+        )
+
+    def apply(self, apply_fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The network of packed variables.
+
+        Args:
+          apply_fn: ``model.apply``, called with ``mutable=["batch_stats"]``.
+
+        Returns:
+          The same function, but for variables and for the batch statistics that it gives back.
+        """
+
+        def packed_apply(variables: Any, *args: Any, **options: Any) -> Any:
+            variables = {
+                "params": self.params.unpack(variables["params"]),
+                "batch_stats": self.batch_stats.unpack(variables["batch_stats"]),
+            }
+            logits, updated = apply_fn(variables, *args, **options)
+            return logits, {"batch_stats": self.batch_stats.pack(updated["batch_stats"])}
+
+        return packed_apply

@@ -254,3 +254,15 @@ def test_views_are_averaged_as_probabilities(model, start, padded):
     np.testing.assert_allclose(probabilities("flip", pixels), both, rtol=1e-4, atol=1e-7)
     total = probabilities("full", pixels).sum(axis=1)
     np.testing.assert_allclose(total, mask.astype(jnp.float32), rtol=1e-5)
+
+
+def test_a_packed_state_takes_the_same_steps(model, tx, start, images, chunk):
+    """Vectors in place of trees: the same sums, but for the order of those of the global norm."""
+    layout = state.Layout.of(start)
+    packed_step = steps.make_train_step(layout.apply(model.apply), tx, CONFIG)
+    packed_chunk = jax.jit(steps.make_train_chunk(packed_step, batch_size=BATCH, steps=STEPS))
+    packed, metrics = packed_chunk(layout.pack(start), KEY, *images)
+    assert packed.params.shape == packed.ema_params.shape == (610,)
+    expected, sums = chunk(start, KEY, *images)
+    chex.assert_trees_all_close(layout.unpack(packed), expected, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(metrics, sums, rtol=1e-5)

@@ -9,15 +9,13 @@ from cifar_jax.models.separable_resnet import SeparableResNet
 __all__ = ["SeparableResNet", "count_params", "from_config", "multiply_adds", "receptive_field"]
 
 
-def from_config(
-    config: ModelConfig, *, num_classes: int = 10, native: bool = False
-) -> SeparableResNet:
+def from_config(config: ModelConfig, *, num_classes: int = 10, lanes: int = 0) -> SeparableResNet:
     """The network that the section "model" of a config describes.
 
     Args:
       config: all but ``convolutions`` is read.
       num_classes: classes.
-      native: convolve in C++; cifar_jax.runtime.kernels knows whether that can be had.
+      lanes: of the convolutions in C++; cifar_jax.runtime.kernels knows them. 0: plain ones.
 
     Returns:
       The module.
@@ -29,5 +27,5 @@ def from_config(
         blocks=config.blocks,
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
-        native=native,
+        lanes=lanes,
     )

@@ -1,7 +1,7 @@
 // The interface between native.py and the convolutions of native.h: XLA's foreign functions.
 //
-// A group of images is one task: threads share nothing, and sums over groups are left to the
-// caller, so that results do not depend on the number of threads.
+// A group of images is one task: threads share nothing, and what the groups have summed up is added
+// in their order, so that results do not depend on the number of threads.
 
 #include "native.h"
 
@@ -13,6 +13,11 @@
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
+
+extern "C" {
+extern const int cifar_jax_lanes;  // by which native.py has to lay activations out
+const int cifar_jax_lanes = kLanes;
+}
 
 // Calls task(0) ... task(count - 1), some of them on other threads.
 template <typename Task>
@@ -38,6 +43,18 @@ static void in_parallel(ffi::ThreadPool& pool, int64_t count, Task task) {
   state->finished.wait(lock, [&] { return state->done == count; });
 }
 
+// out[i] = the sum of parts[g][i] over all groups, where a group's parts are `step` apart
+static void add_groups(ffi::ThreadPool& pool, int64_t groups, const float* parts, int64_t step,
+                       float* out, int64_t count) {
+  constexpr int64_t kTask = 4096;
+  in_parallel(pool, (count + kTask - 1) / kTask, [=](int64_t task) {
+    const int64_t end = std::min(count, (task + 1) * kTask);
+    for (int64_t i = task * kTask; i < end; ++i) out[i] = 0;
+    for (int64_t g = 0; g < groups; ++g)
+      for (int64_t i = task * kTask; i < end; ++i) out[i] += parts[g * step + i];
+  });
+}
+
 using Array = ffi::Buffer<ffi::F32>;
 using Result = ffi::Result<Array>;
 
@@ -51,37 +68,44 @@ static Shape shape_of(const Array& x, const Array& z, int64_t stride) {
 template <Kind kind>
 static ffi::Error forward(ffi::ThreadPool pool, int64_t stride, int64_t images, Array x,
                           Array scale, Array shift, Array taps, Array kernel, Result z,
-                          Result sums) {
+                          Result sums, Result parts) {
   const Shape s = shape_of(x, *z, stride);
   const Kernels k{scale.typed_data(), shift.typed_data(), taps.typed_data(), kernel.typed_data()};
   const Vec* in = vectors(x);
   Vec* out = const_cast<Vec*>(vectors(*z));
-  float* sum = sums->typed_data();
+  float* part = parts->typed_data();
   const auto group = stride == 1 ? forward_group<kind, 1> : forward_group<kind, 2>;
   in_parallel(pool, s.groups, [=](int64_t i) {
     group(s, images - i * kLanes, in + i * s.inputs * s.pixels(), k,
-          out + i * s.outputs * s.out_pixels(), sum + i * 2 * s.outputs);
+          out + i * s.outputs * s.out_pixels(), part + i * 2 * s.outputs);
   });
+  add_groups(pool, s.groups, part, 2 * s.outputs, sums->typed_data(), 2 * s.outputs);
   return ffi::Error::Success();
 }
 
 template <Kind kind>
 static ffi::Error backward(ffi::ThreadPool pool, int64_t stride, int64_t images, Array x,
                            Array scale, Array shift, Array taps, Array kernel, Array z, Array dz,
-                           Array dsums, Result dx, Result daffine, Result dtaps, Result dkernel) {
+                           Array dsums, Result dx, Result daffine, Result dtaps, Result dkernel,
+                           Result parts) {
   const Shape s = shape_of(x, z, stride);
   const Kernels k{scale.typed_data(), shift.typed_data(), taps.typed_data(), kernel.typed_data()};
   const Vec *in = vectors(x), *out = vectors(z), *dout = vectors(dz);
   const float* dsum = dsums.typed_data();
-  const Gradients d{const_cast<Vec*>(vectors(*dx)), daffine->typed_data(), dtaps->typed_data(),
-                    dkernel->typed_data()};
+  Vec* din = const_cast<Vec*>(vectors(*dx));
+  const int64_t affine = daffine->element_count(), taps_size = dtaps->element_count();
+  const int64_t size = dkernel->element_count(), step = affine + taps_size + size;
+  float* part = parts->typed_data();
   const auto group = stride == 1 ? backward_group<kind, 1> : backward_group<kind, 2>;
   in_parallel(pool, s.groups, [=](int64_t i) {
     const int64_t C = s.inputs, x_at = i * C * s.pixels(), z_at = i * s.outputs * s.out_pixels();
     group(s, images - i * kLanes, in + x_at, k, out + z_at, dout + z_at, dsum,
-          {d.x + x_at, d.affine + i * 2 * C, d.taps + i * 9 * C,
-           d.product + i * s.columns(kind) * s.outputs});
+          {din + x_at, part + i * step, part + i * step + affine,
+           part + i * step + affine + taps_size});
   });
+  add_groups(pool, s.groups, part, step, daffine->typed_data(), affine);
+  add_groups(pool, s.groups, part + affine, step, dtaps->typed_data(), taps_size);
+  add_groups(pool, s.groups, part + affine + taps_size, step, dkernel->typed_data(), size);
   return ffi::Error::Success();
 }
 
@@ -89,7 +113,7 @@ static auto forward_interface() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>().Attr<int64_t>("stride").Attr<int64_t>("images")
       .Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
-      .Ret<Array>().Ret<Array>();
+      .Ret<Array>().Ret<Array>().Ret<Array>();
 }
 
 static auto backward_interface() {
@@ -97,7 +121,7 @@ static auto backward_interface() {
       .Ctx<ffi::ThreadPool>().Attr<int64_t>("stride").Attr<int64_t>("images")
       .Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
       .Arg<Array>().Arg<Array>().Arg<Array>()
-      .Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>();
+      .Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>();
 }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(DenseForward, forward<kDense>, forward_interface());

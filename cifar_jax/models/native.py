@@ -1,8 +1,9 @@
 """The convolutions in C++ for a CPU, see native.cc: several times as fast as the plain ones.
 
-Activations are float32 [G, C, H, W, 16], G groups of 16 images. The operations are those of
-:class:`cifar_jax.models.plain.Convolutions`, with first derivatives only. They work once
-JAX knows the library that cifar_jax.runtime.kernels compiles.
+Activations are float32 [G, C, H, W, lanes], G groups of as many images as one vector of the
+processor has numbers. The operations are those of :class:`cifar_jax.models.plain.Convolutions`,
+with first derivatives only. They work once JAX knows the library that cifar_jax.runtime.kernels
+compiles, which also tells the lanes.
 """
 
 from functools import cache, partial
@@ -13,7 +14,6 @@ import jax.numpy as jnp
 
 from cifar_jax.models.plain import Convolutions, dense_conv
 
-LANES = 16  # images of a group; native.h says the same
 HANDLERS = tuple(  # of the library; JAX knows them as cifar_jax.NAME
     f"{kind}{way}"
     for kind in ("Dense", "Separable", "Pointwise")
@@ -38,11 +38,6 @@ class _Convolution(NamedTuple):
         return call(*arrays, stride=self.stride, images=self.images)
 
 
-def _over_groups(sums: jax.Array) -> jax.Array:
-    """Add up [G, ...] over the groups: a product, many times faster than XLA's sum here."""
-    return jnp.tensordot(jnp.ones(len(sums), jnp.float32), sums, 1)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _convolve(convolution, x, scale, shift, taps, kernel) -> Any:
     return _forward(convolution, x, scale, shift, taps, kernel)[0]
@@ -52,10 +47,14 @@ def _forward(convolution, x, scale, shift, taps, kernel):
     groups, _, height, width, lanes = x.shape
     outputs = kernel.shape[1]
     size = (-(-side // convolution.stride) for side in (height, width))
-    results = [_float32(groups, outputs, *size, lanes), _float32(groups, 2, outputs)]
+    results = [
+        _float32(groups, outputs, *size, lanes),
+        _float32(2, outputs),
+        _float32(groups, 2, outputs),  # the sums of each group, as all last results here
+    ]
     inputs = (x, scale, shift, taps, kernel)
-    z, sums = convolution.call("Forward", results, *inputs)
-    return (z, _over_groups(sums)), (*inputs, z)
+    z, sums, _ = convolution.call("Forward", results, *inputs)
+    return (z, sums), (*inputs, z)
 
 
 def _backward(convolution, residuals, gradients):
@@ -63,15 +62,14 @@ def _backward(convolution, residuals, gradients):
     *inputs, z = residuals
     x, scale, _, taps, kernel = inputs
     dz, dsums = gradients
-    groups = len(x)
     results = [
         _float32(*((0,) if dense else x.shape)),
-        _float32(groups, 2, len(scale)),
-        _float32(groups, *taps.shape),
-        _float32(groups, *kernel.shape),
+        _float32(2, len(scale)),
+        _float32(*taps.shape),
+        _float32(*kernel.shape),
+        _float32(len(x), 2 * len(scale) + taps.size + kernel.size),
     ]
-    dx, *sums = convolution.call("Backward", results, *inputs, z, dz, dsums)
-    daffine, dtaps, dkernel = map(_over_groups, sums)
+    dx, daffine, dtaps, dkernel, _ = convolution.call("Backward", results, *inputs, z, dz, dsums)
     if dense:  # images: seldom asked for, and removed by the compiler if it is not
         dx = _dense_input_gradient(x, kernel, z, dz, dsums)
     return dx, daffine[0], daffine[1], dtaps, dkernel
@@ -87,10 +85,10 @@ def _dense_input_gradient(x, kernel, z, dz, dsums):
 _convolve.defvjp(_forward, _backward)
 
 
-def _arrange(images: jax.Array) -> jax.Array:
-    missing = -len(images) % LANES
+def _arrange(lanes: int, images: jax.Array) -> jax.Array:
+    missing = -len(images) % lanes
     images = jnp.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
-    return jnp.transpose(images.reshape(-1, LANES, *images.shape[1:]), (0, 4, 2, 3, 1))
+    return jnp.transpose(images.reshape(-1, lanes, *images.shape[1:]), (0, 4, 2, 3, 1))
 
 
 def _dense(images: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -115,11 +113,11 @@ def _pool(images: int, x: jax.Array) -> jax.Array:
 
 
 @cache
-def convolutions(images: int) -> Convolutions:
+def convolutions(images: int, lanes: int) -> Convolutions:
     """The convolutions of a batch; its last group is filled up with zeros."""
     return Convolutions(
         images,
-        _arrange,
+        partial(_arrange, lanes),
         partial(_dense, images),
         partial(_separable, images),
         partial(_pointwise, images),

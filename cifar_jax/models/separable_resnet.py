@@ -25,8 +25,9 @@ class SeparableResNet(nn.Module):
       blocks: blocks in each stage.
       dropout: probability with which an input of the dense layer is dropped in training.
       dtype: of the computation; parameters, batch statistics and logits stay float32.
-      native: convolve in C++, see cifar_jax/models/native.py. Other dtypes than float32 take the
-        plain convolutions all the same.
+      lanes: images to a vector of the convolutions in C++ (cifar_jax/models/native.py), of which
+        cifar_jax.runtime.kernels knows; 0: plain ones. Other dtypes than float32 take the plain
+        ones all the same.
     """
 
     num_classes: int = 10
@@ -35,7 +36,7 @@ class SeparableResNet(nn.Module):
     blocks: int = 2
     dropout: float = 0.2
     dtype: Any = jnp.float32
-    native: bool = False
+    lanes: int = 0
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -49,8 +50,10 @@ class SeparableResNet(nn.Module):
         Returns:
           Logits [B, num_classes], float32.
         """
-        implementation = native if self.native and self.dtype == jnp.float32 else plain
-        convolutions = implementation.convolutions(len(images))
+        if self.lanes and self.dtype == jnp.float32:
+            convolutions = native.convolutions(len(images), self.lanes)
+        else:
+            convolutions = plain.convolutions(len(images))
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, sums = convolutions.dense(x, kernel)

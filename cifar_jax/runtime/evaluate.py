@@ -67,7 +67,8 @@ def evaluate(
     images, labels = dataset
     if not len(images):
         raise ValueError("dataset must have at least 1 image, not 0")
-    eval_step = _compiled_step(config.model, network(config).native, config.augment, mode)
+    eval_step = _compiled_step(config.model, network(config).lanes, config.augment, mode)
+    variables = jax.device_put(variables)
     size = config.eval.batch_size
     parts = []
     for start in range(0, len(images), size):
@@ -85,6 +86,6 @@ def evaluate(
 
 
 @functools.cache
-def _compiled_step(model: ModelConfig, native: bool, augment: AugmentConfig, mode: tta.Mode) -> Any:
-    network = models.from_config(model, native=native)
+def _compiled_step(model: ModelConfig, lanes: int, augment: AugmentConfig, mode: tta.Mode) -> Any:
+    network = models.from_config(model, lanes=lanes)
     return jax.jit(make_eval_step(network.apply, augment, mode=mode))

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import platformdirs
@@ -36,7 +37,7 @@ def network(config: Config) -> models.SeparableResNet:
     reason = obstacle(config)
     if reason and config.model.convolutions == "native":
         raise ConfigError(f"model.convolutions: native ones cannot be had: {reason}")
-    return models.from_config(config.model, native=not reason)
+    return models.from_config(config.model, lanes=0 if reason else load().lanes)
 
 
 def describe(config: Config) -> str:
@@ -53,11 +54,23 @@ def obstacle(config: Config) -> str:
         return f"they compute in float32, and model.dtype is {config.model.dtype}"
     if jax.default_backend() != "cpu":
         return "they run on a CPU"
-    return load()
+    return load().missing
+
+
+class Library(NamedTuple):
+    """What became of the convolutions in C++.
+
+    Attributes:
+      lanes: numbers in the vectors that they were compiled for, 0 if they were not.
+      missing: why they cannot be had, in one line; empty if they can.
+    """
+
+    lanes: int
+    missing: str = ""
 
 
 @functools.cache
-def load() -> str:
+def load() -> Library:
     """Compile the convolutions, or find them compiled, and make them known to JAX.
 
     The compiler is ``$CXX``, or else ``c++``. The library lies in the user's cache folder, under a
@@ -65,12 +78,12 @@ def load() -> str:
     cannot be written, it is compiled for this process alone.
 
     Returns:
-      Why it failed, in one line; empty if it did not.
+      The library, or why there is none.
     """
     try:
         compiler = shlex.split(os.environ.get("CXX", "")) or ["c++"]
     except ValueError as error:
-        return f"CXX: {error}"
+        return Library(0, f"CXX: {error}")
     try:
         key = _key(compiler)
         try:
@@ -81,12 +94,10 @@ def load() -> str:
                 library = _compile(compiler, folder, key)
         except (OSError, RuntimeError):  # no home, or one that cannot be written
             with tempfile.TemporaryDirectory() as own:
-                _register(_compile(compiler, Path(own), key))
-            return ""
-        _register(library)
-    except (KernelsError, OSError, RuntimeError, AttributeError) as error:
-        return " ".join(str(error).split())
-    return ""
+                return Library(_register(_compile(compiler, Path(own), key)))
+        return Library(_register(library))
+    except (KernelsError, OSError, RuntimeError, AttributeError, ValueError) as error:
+        return Library(0, " ".join(str(error).split()))
 
 
 def _key(compiler: list[str]) -> str:
@@ -135,8 +146,9 @@ def _run(words: list[str]) -> bytes:
         raise KernelsError(f"the C++ compiler {words[0]} failed: {what:.300}") from error
 
 
-def _register(library: Path) -> None:
+def _register(library: Path) -> int:
     loaded = ctypes.CDLL(str(library))
     for name in native.HANDLERS:
         handler = jax.ffi.pycapsule(getattr(loaded, name))
         jax.ffi.register_ffi_target(f"cifar_jax.{name}", handler, platform="cpu")
+    return ctypes.c_int.in_dll(loaded, "cifar_jax_lanes").value

@@ -182,7 +182,7 @@ def _results(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": environment.versions(),
         "device": environment.device(),
-        "convolutions": "native" if trainer.model.native else "plain",
+        "convolutions": "native" if trainer.model.lanes else "plain",
         "config_sha256": config.sha256,
         "weights_sha256": environment.weights_sha256(train_state),
     }

@@ -20,6 +20,7 @@ from cifar_jax.runtime.history import Row
 from cifar_jax.runtime.kernels import network
 from cifar_jax.runtime.progress import Progress
 
+CREATE_OPTIONS = {"xla_backend_optimization_level": 1}  # it runs once: less time to compile
 IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
 
 
@@ -66,14 +67,16 @@ class Trainer:
             variables = self.model.init(stream_key(key, "init"), images)
             return state.create(dict(variables), tx)
 
-        self._create = jax.jit(create)
+        self._create = create
+        self._layout = state.Layout.of(self.abstract_state())
         self.compile_seconds = 0.0
         self.loaded = False
 
     def initial_state(self) -> state.TrainState:
         """The state before the first step."""
         with self._compiling():
-            return jax.block_until_ready(self._create(self.key))
+            create = jax.jit(self._create).lower(self.key).compile(CREATE_OPTIONS)
+            return jax.block_until_ready(create(self.key))  # the program, 70 MB, is not kept
 
     def abstract_state(self) -> state.TrainState:
         """The shapes and dtypes of the state."""
@@ -81,19 +84,18 @@ class Trainer:
 
     @functools.cached_property
     def train_chunk(self) -> Callable[..., Any]:
-        """The compiled chunk, see :func:`cifar_jax.steps.make_train_chunk`."""
+        """The compiled chunk of a packed state, see :func:`cifar_jax.steps.make_train_chunk`."""
         with self._compiling():
             chunk = steps.make_train_chunk(
-                steps.make_train_step(self.model.apply, self._tx, self.config),
+                steps.make_train_step(self._layout.apply(self.model.apply), self._tx, self.config),
                 batch_size=self.config.train.batch_size,
                 steps=self.chunk_steps,
             )
             count = self.config.train_images
             images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
             labels = jax.ShapeDtypeStruct((count,), np.uint8)
-            lowered = jax.jit(chunk, donate_argnums=0).lower(
-                self.abstract_state(), self.key, images, labels
-            )
+            packed = jax.eval_shape(self._layout.pack, self.abstract_state())
+            lowered = jax.jit(chunk, donate_argnums=0).lower(packed, self.key, images, labels)
             return lowered.compile()
 
     @contextlib.contextmanager
@@ -111,13 +113,13 @@ class Trainer:
         """Train one epoch; the host reads metrics at the end of each chunk and nothing else.
 
         Args:
-          train_state: at the start of the epoch; its buffers are donated.
+          train_state: at the start of the epoch.
           epoch: counted from 1, for messages.
           resident: images uint8 [N, H, W, C] and labels uint8 [N], on the device.
           progress: told after each chunk.
 
         Returns:
-          The state at the end of the epoch, and its row of history.
+          The state at the end of the epoch, on the host, and its row of history.
 
         Raises:
           TrainingError: when a chunk ends with ``optim.nonfinite_limit`` skipped updates in a row,
@@ -125,14 +127,15 @@ class Trainer:
         """
         sums: dict[str, float] = dict.fromkeys(("examples", "loss", "correct", "skipped"), 0.0)
         started = time.monotonic()
+        packed = jax.device_put(self._layout.pack(jax.device_get(train_state)))
         for _ in range(self.config.steps_per_epoch // self.chunk_steps):
             with jax.transfer_guard("disallow"):
-                train_state, metrics = self.train_chunk(train_state, self.key, *resident)
+                packed, metrics = self.train_chunk(packed, self.key, *resident)
             metrics = jax.device_get(metrics)
             sums = {name: total + float(metrics[name]) for name, total in sums.items()}
-            in_a_row = int(jax.device_get(optax.tree.get(train_state.opt_state, "notfinite_count")))
+            in_a_row = int(jax.device_get(optax.tree.get(packed.opt_state, "notfinite_count")))
             if in_a_row >= self.config.optim.nonfinite_limit:
-                step = int(jax.device_get(train_state.step))
+                step = int(jax.device_get(packed.step))
                 raise TrainingError(
                     f"epoch {epoch}, step {step}: the last {in_a_row} gradients"
                     f" had a NaN or an infinity (optim.nonfinite_limit is "
@@ -142,11 +145,12 @@ class Trainer:
                 self.chunk_steps * self.config.train.batch_size,
                 loss=sums["loss"] / max(sums["examples"], 1),
             )
+        train_state = self._layout.unpack(jax.device_get(packed))
         seconds = time.monotonic() - started
-        step = int(jax.device_get(train_state.step))
+        step = int(train_state.step)
         if not sums["examples"]:
             raise TrainingError(f"epoch {epoch}, step {step}: every gradient had a NaN or infinity")
-        applied = int(jax.device_get(optax.tree.get(train_state.opt_state, "count")))
+        applied = int(optax.tree.get(train_state.opt_state, "count"))
         return train_state, {
             "epoch": epoch,
             "step": step,

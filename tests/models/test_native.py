@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import platform
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -13,11 +15,12 @@ import numpy as np
 import pytest
 
 from cifar_jax.models import native, plain
+from cifar_jax.runtime import kernels
 
 pytestmark = pytest.mark.usefixtures("library")
 
 KINDS = [("dense", 1), ("pointwise", 1), ("pointwise", 2), ("separable", 1), ("separable", 2)]
-SHAPES = [  # size, channels, images: cut at the edges of the C++'s blocks, tiles and groups of 16
+SHAPES = [  # size, channels, images: cut at the edges of the C++'s blocks, tiles and groups
     ((8, 8), (5, 4), 16),
     ((7, 5), (4, 5), 40),
     ((17, 13), (7, 11), 17),
@@ -31,7 +34,8 @@ ROUNDING = 3e-6  # of each result's largest number
 
 def convolve(implementation, kind, stride, images, *weights):
     """One of its convolutions, of images [B, H, W, C] to images, and the sums."""
-    convolutions = implementation.convolutions(len(images))
+    lanes = [kernels.load().lanes] if implementation is native else []
+    convolutions = implementation.convolutions(len(images), *lanes)
     strides = () if kind == "dense" else (stride,)
     z, sums = getattr(convolutions, kind)(convolutions.arrange(images), *weights, *strides)
     z = z.reshape(-1, *z.shape[-4:])  # [groups, F, H', W', images of a group]
@@ -210,7 +214,7 @@ import os
 os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
 import {Path(__file__).stem} as tests
 from cifar_jax.runtime import kernels
-assert kernels.load() == ""
+assert not kernels.load().missing
 print(tests.fingerprint())
 """
     done = subprocess.run(
@@ -222,6 +226,34 @@ print(tests.fingerprint())
         check=False,
     )
     assert done.stdout.split() == [fingerprint()], done.stderr
+
+
+NARROWER = f"""
+import {Path(__file__).stem} as tests
+from cifar_jax.runtime import kernels
+print(kernels.load())
+for kind, stride in tests.KINDS:
+    case = tests.draw(kind, stride, *tests.SHAPES[1])
+    results = (tests.compiled(each, kind, stride, *case) for each in (tests.native, tests.plain))
+    tests.assert_agree(*results)
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="its vectors have one width")
+@pytest.mark.parametrize(("without", "most"), [("avx512f", 8), ("avx", 4)])
+def test_processors_of_narrower_vectors(without, most, compiler):
+    done = subprocess.run(
+        [sys.executable, "-c", NARROWER],
+        cwd=Path(__file__).parent,
+        env=os.environ
+        | {"JAX_PLATFORMS": "cpu", "CXX": shlex.join([*compiler, f"-mno-{without}"])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lanes = min(most, kernels.load().lanes)
+    assert done.stdout == f"Library(lanes={lanes}, missing='')\n"
 
 
 def test_calls_repeat_bit_for_bit():

@@ -64,7 +64,7 @@ def error(actual, expected):
     return max(jax.tree.leaves(jax.tree.map(of_leaf, actual, expected)))
 
 
-def test_the_real_network_in_training():
+def test_the_real_network_in_training(library):
     """Logits, statistics and every gradient.
 
     Where an activation is nearly zero, rounding decides whether ReLU lets its gradient pass: one of
@@ -80,7 +80,7 @@ def test_the_real_network_in_training():
 
         return jax.grad(loss_fn, has_aux=True)(variables["params"])
 
-    native, plain = (jax.jit(partial(step, each)) for each in (model.clone(native=True), model))
+    native, plain = (jax.jit(partial(step, each)) for each in (model.clone(lanes=library), model))
     errors = []
     for i in range(6):
         images = IMAGES + jax.random.normal(jax.random.key(i), IMAGES.shape)
@@ -95,11 +95,11 @@ def variables():
     return draw_variables(SMALL)
 
 
-def test_any_batch_in_evaluation(variables):
-    """It is filled up to a multiple of 16, which no image notices."""
+def test_any_batch_in_evaluation(variables, library):
+    """It is filled up to whole groups, which no image notices."""
     images = IMAGES[:, :9, :10]
     expected = jax.jit(partial(apply, SMALL))(variables, images)
-    native = partial(apply, SMALL.clone(native=True))
+    native = partial(apply, SMALL.clone(lanes=library))
     for batch in (1, 15, 17, 24):
         assert native_calls(native, variables, images[:batch]) == FORWARD
         logits = jax.jit(native)(variables, images[:batch])
@@ -108,12 +108,10 @@ def test_any_batch_in_evaluation(variables):
 
 
 @pytest.mark.parametrize("batch", [2, 16, 17])
-def test_any_batch_in_training(variables, batch):
+def test_any_batch_in_training(variables, batch, library):
     """What fills it up enters no statistics."""
     images = IMAGES[:batch, :9, :10]
-    native, plain = (
-        partial(apply, SMALL.clone(native=native), train=True) for native in (True, False)
-    )
+    native, plain = (partial(apply, SMALL.clone(lanes=lanes), train=True) for lanes in (library, 0))
     assert native_calls(native, variables, images) == FORWARD
     assert native_calls(plain, variables, images) == {}
     expected = jax.jit(plain)(variables, images)
@@ -121,22 +119,22 @@ def test_any_batch_in_training(variables, batch):
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_bfloat16_takes_the_plain_ones(variables, train):
+def test_bfloat16_takes_the_plain_ones(variables, train, library):
     half = SMALL.clone(dtype=jnp.bfloat16)
-    native, plain = (partial(apply, m, train=train) for m in (half.clone(native=True), half))
+    native, plain = (partial(apply, m, train=train) for m in (half.clone(lanes=library), half))
     assert lowered(native, variables, IMAGES) == lowered(plain, variables, IMAGES)
     assert native_calls(native, variables, IMAGES) == {}
 
 
 @pytest.fixture(scope="module")
-def training(variables):
+def training(variables, library):
     """Programs of one step, native and plain, and their state; unaugmented, to compile quickly."""
     off = {f.name: 0.0 for f in dataclasses.fields(AugmentConfig) if f.type == Probability}
     config = Config(augment=dataclasses.replace(AugmentConfig(), **off))
     tx = optim.make_optimizer(config.optim, 10)
     programs = (
-        steps.make_train_step(SMALL.clone(native=native).apply, tx, config, num_classes=3)
-        for native in (True, False)
+        steps.make_train_step(SMALL.clone(lanes=lanes).apply, tx, config, num_classes=3)
+        for lanes in (library, 0)
     )
     return *map(jax.jit, programs), state.create(variables, tx)
 

@@ -60,9 +60,8 @@ def variables():
 @pytest.fixture(params=["plain", "native"])
 def model(request):
     """Either way to convolve."""
-    if request.param == "native":
-        request.getfixturevalue("library")
-    return SMALL.clone(native=request.param == "native")
+    native = request.param == "native"
+    return SMALL.clone(lanes=request.getfixturevalue("library") if native else 0)
 
 
 def assert_close(actual, expected, tolerance=1e-5):

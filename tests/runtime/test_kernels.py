@@ -17,6 +17,7 @@ from cifar_jax.config import Config, ConfigError, ModelConfig
 from cifar_jax.runtime import kernels
 
 ROOT = Path(__file__).parents[2]
+LANES = 12  # of a library that is none
 load = kernels.load.__wrapped__  # as in a new process
 
 
@@ -36,18 +37,18 @@ def config_of(**model):
 )
 def test_obstacles(monkeypatch, fields, backend, loading, reason):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(kernels, "load", lambda: loading)
+    monkeypatch.setattr(kernels, "load", lambda: kernels.Library(0 if loading else LANES, loading))
     config = config_of(**fields)
     line = rf"convolutions: plain JAX \(.*{reason}\)" if reason else "convolutions: native"
     assert re.fullmatch(line, kernels.describe(config))
-    assert kernels.network(config).native == (not reason)
+    assert kernels.network(config).lanes == (0 if reason else LANES)
     wanted = config_of(**{"convolutions": "native"} | fields)
     if reason and "convolutions" not in fields:
         refusal = rf"^model\.convolutions: native ones cannot be had: .*{reason}$"
         with pytest.raises(ConfigError, match=refusal):
             kernels.network(wanted)
     else:
-        assert kernels.network(wanted).native == (not reason)
+        assert kernels.network(wanted).lanes == (0 if reason else LANES)
 
 
 def script(path: Path, text: str) -> str:
@@ -60,7 +61,12 @@ def script(path: Path, text: str) -> str:
 def registered(monkeypatch):
     """The libraries that JAX would know; it takes in only one a process."""
     contents = []
-    monkeypatch.setattr(kernels, "_register", lambda path: contents.append(path.read_bytes()))
+
+    def register(path):
+        contents.append(path.read_bytes())
+        return LANES
+
+    monkeypatch.setattr(kernels, "_register", register)
     return contents
 
 
@@ -93,7 +99,7 @@ case "$*" in *-shared*) cp product "$last" ;; *) echo "#define PROCESSOR 1" ;; e
 
 
 def test_compiles_once(stand_in, registered):
-    assert [load(), load()] == ["", ""]
+    assert [load().missing, load().missing] == ["", ""]
     assert stand_in.compilations == 1
     assert registered == [stand_in.library.read_bytes()] * 2
     assert len(registered[0]) == 100_000
@@ -109,7 +115,7 @@ def test_a_damaged_library_is_compiled_again(stand_in, registered, damage):
         "empty": b"",
     }[damage]
     stand_in.library.write_bytes(broken)
-    assert load() == ""
+    assert load() == (LANES, "")
     assert stand_in.compilations == 2
     assert registered == [whole] * 2
     assert stand_in.library.read_bytes() == whole
@@ -126,13 +132,13 @@ def test_a_damaged_library_that_another_process_removes_first(stand_in, register
         return name
 
     monkeypatch.setattr(kernels, "_name", name_and_remove)
-    assert load() == ""
+    assert load() == (LANES, "")
     assert stand_in.compilations == 2
 
 
 def test_a_folder_that_cannot_be_written(stand_in, registered, tmp_path):
     (tmp_path / "home").write_text("a file")
-    assert [load(), load()] == ["", ""]
+    assert [load().missing, load().missing] == ["", ""]
     assert stand_in.compilations == 2
     assert len(registered) == 2
     assert (tmp_path / "home").read_text() == "a file"
@@ -143,7 +149,7 @@ def test_a_user_without_a_home(stand_in, registered, monkeypatch):
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(kernels.platformdirs, "user_cache_path", homeless)
-    assert load() == ""
+    assert load() == (LANES, "")
     assert stand_in.compilations == 1
 
 
@@ -187,7 +193,7 @@ native.cc:4:1: error: another" >&2; exit 1"""
 def test_without_a_compiler(registered, monkeypatch, tmp_path, words, reason):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("CXX", words)
-    assert reason in load()
+    assert reason in load().missing
     assert registered == list(tmp_path.iterdir()) == []
 
 
@@ -198,7 +204,7 @@ def test_the_compiler_where_none_is_named(monkeypatch, words):
 
     monkeypatch.setenv("CXX", words)
     monkeypatch.setattr(kernels, "_run", tell)
-    assert load() == "c++"
+    assert load() == (0, "c++")
 
 
 def test_a_compiler_that_complains(registered, monkeypatch, tmp_path):
@@ -207,9 +213,9 @@ def test_a_compiler_that_complains(registered, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CXX", ill)
     complaint = "native.cc:3:1: error: 'kludge' was not declared"
-    assert load() == f"the C++ compiler {ill} failed: {complaint}"
+    assert load() == (0, f"the C++ compiler {ill} failed: {complaint}")
     Path(ill).chmod(stat.S_IRUSR)
-    assert load() == f"the C++ compiler {ill}: Permission denied"
+    assert load() == (0, f"the C++ compiler {ill}: Permission denied")
     assert registered == []
 
 
@@ -237,8 +243,9 @@ COMPUTE = """
 import jax
 from cifar_jax.models import SeparableResNet
 from cifar_jax.runtime import kernels
-assert kernels.load() == "", kernels.load()
-model = SeparableResNet(stem=1, stages=(1,), blocks=1, native=True)
+lanes, missing = kernels.load()
+assert lanes and not missing, missing
+model = SeparableResNet(stem=1, stages=(1,), blocks=1, lanes=lanes)
 images = jax.numpy.ones((1, 2, 2, 3))
 print(model.apply(model.init(jax.random.key(0), images), images).sum())
 """
