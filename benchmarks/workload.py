@@ -15,6 +15,7 @@ from cifar_jax.config import load_config
 from cifar_jax.losses import cross_entropy
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment as project
+from cifar_jax.runtime.compilation_cache import cache_hits
 from cifar_jax.runtime.kernels import network
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,7 @@ class Program(NamedTuple):
 
     run: Callable[..., Any]
     compile_seconds: float
+    cached: bool  # loaded from the compilation cache
     temp_bytes: int  # that it needs besides its arguments and results
     flops: float
     bytes_accessed: float
@@ -44,7 +46,8 @@ def compile_program(
 ) -> Program:
     """Trace and compile a function for these arguments."""
     started = time.perf_counter()
-    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    with cache_hits() as hits:
+        compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
     seconds = time.perf_counter() - started
     project.return_freed_memory()
     memory, text = compiled.memory_analysis(), compiled.as_text() or ""
@@ -52,6 +55,7 @@ def compile_program(
     return Program(
         compiled,
         seconds,
+        bool(hits),
         int(memory.temp_size_in_bytes) if memory else 0,
         float(cost.get("flops", 0.0)),
         float(cost.get("bytes accessed", 0.0)),
@@ -71,6 +75,7 @@ class Workload:
         steps: int | None = None,
         overrides: Sequence[str] = (),
         quick: bool = False,
+        cached: bool = False,
     ):
         """Put random images on the device; nothing is compiled yet.
 
@@ -80,13 +85,13 @@ class Workload:
           dtype: of the network's computation.
           steps: of one call; those of about 5,000 images by default.
           overrides: of the config, as on the command line.
-          quick: a tiny network and few images, to try a benchmark; its programs may come from
-            the compilation cache, and no others.
+          quick: a tiny network and few images, to try a benchmark.
+          cached: programs may come from the compilation cache, as those of ``quick``.
 
         Raises:
           ConfigError: for a value that the config refuses.
         """
-        jax.config.update("jax_enable_compilation_cache", quick)
+        jax.config.update("jax_enable_compilation_cache", quick or cached)
         words = ["--train.batch-size", str(batch), "--model.dtype", dtype]
         words += [*overrides, *(TINY if quick else ())]
         self.config = load_config(ROOT / "configs/200k.py", words)
@@ -134,7 +139,7 @@ class Workload:
         if seeds:
             chunk, create = jax.vmap(chunk, (0, 0, None, None)), jax.vmap(create)
             keys = jax.random.split(self.key, seeds)
-        carried = jax.jit(create)(keys)
+        carried = compile_program(create, keys).run(keys)
         program = compile_program(chunk, carried, keys, self.images, self.labels, donate=(0,))
 
         def call() -> Any:

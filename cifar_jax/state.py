@@ -68,11 +68,11 @@ class Packing(NamedTuple):
     """How a pytree of arrays lies in one vector: leaf after leaf, each in C order.
 
     Attributes:
-      structure: of the tree.
+      structure: of the tree, a ``jax.tree_util.PyTreeDef``.
       shapes: of its leaves.
     """
 
-    structure: jax.tree_util.PyTreeDef
+    structure: Any
     shapes: tuple[tuple[int, ...], ...]
 
     @classmethod

@@ -20,7 +20,8 @@ from cifar_jax.runtime.history import Row
 from cifar_jax.runtime.kernels import network
 from cifar_jax.runtime.progress import Progress
 
-CREATE_OPTIONS = {"xla_backend_optimization_level": 1}  # it runs once: less time to compile
+# it runs once: less time to compile
+CREATE_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
 
 
@@ -50,6 +51,7 @@ class Trainer:
       compile_seconds: time spent before the first step on tracing, lowering and compiling the
         initial state and the chunk, or on loading them from the compilation cache.
       loaded: whether the chunk came from that cache.
+      layout: of the state in the loop.
     """
 
     def __init__(self, config: Config):
@@ -68,7 +70,7 @@ class Trainer:
             return state.create(dict(variables), tx)
 
         self._create = create
-        self._layout = state.Layout.of(self.abstract_state())
+        self.layout = state.Layout.of(self.abstract_state())
         self.compile_seconds = 0.0
         self.loaded = False
 
@@ -87,14 +89,14 @@ class Trainer:
         """The compiled chunk of a packed state, see :func:`cifar_jax.steps.make_train_chunk`."""
         with self._compiling():
             chunk = steps.make_train_chunk(
-                steps.make_train_step(self._layout.apply(self.model.apply), self._tx, self.config),
+                steps.make_train_step(self.layout.apply(self.model.apply), self._tx, self.config),
                 batch_size=self.config.train.batch_size,
                 steps=self.chunk_steps,
             )
             count = self.config.train_images
             images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
             labels = jax.ShapeDtypeStruct((count,), np.uint8)
-            packed = jax.eval_shape(self._layout.pack, self.abstract_state())
+            packed = jax.eval_shape(self.layout.pack, self.abstract_state())
             lowered = jax.jit(chunk, donate_argnums=0).lower(packed, self.key, images, labels)
             return lowered.compile()
 
@@ -127,7 +129,7 @@ class Trainer:
         """
         sums: dict[str, float] = dict.fromkeys(("examples", "loss", "correct", "skipped"), 0.0)
         started = time.monotonic()
-        packed = jax.device_put(self._layout.pack(jax.device_get(train_state)))
+        packed = jax.device_put(self.layout.pack(jax.device_get(train_state)))
         for _ in range(self.config.steps_per_epoch // self.chunk_steps):
             with jax.transfer_guard("disallow"):
                 packed, metrics = self.train_chunk(packed, self.key, *resident)
@@ -145,7 +147,7 @@ class Trainer:
                 self.chunk_steps * self.config.train.batch_size,
                 loss=sums["loss"] / max(sums["examples"], 1),
             )
-        train_state = self._layout.unpack(jax.device_get(packed))
+        train_state = self.layout.unpack(jax.device_get(packed))
         seconds = time.monotonic() - started
         step = int(train_state.step)
         if not sums["examples"]:
