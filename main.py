@@ -1,8 +1,23 @@
 """The command: ``python main.py [train|eval|summary|data] --config configs/200k.py``."""
 
+import os
+import signal
 import sys
 
-from cifar_jax.cli import main
+
+def leave(signum: int, frame: object) -> None:
+    """End at once while packages are imported, where an exception could not be caught."""
+    del frame
+    os.write(2, b"\ninterrupted\n")
+    os._exit(128 + signum)
+
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave)
+    if sys.getfilesystemencoding() != "utf-8":  # another locale: orbax takes UTF-8 names only
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
+    from cifar_jax.cli import main
+
     sys.exit(main(sys.argv[1:]))

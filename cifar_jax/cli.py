@@ -1,9 +1,12 @@
 """The commands: train (the default), eval, summary and data. Imports jax only to run one."""
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,28 +33,31 @@ def main(argv: Sequence[str]) -> int:
 
     Returns:
       The exit status: 0; 1 for a run that failed; 2 for what the user has to put right; 130 after
-      Ctrl-C. Each failure is one line on standard error.
+      Ctrl-C and 143 after SIGTERM. Each failure is one line on standard error.
     """
+    for stream in (sys.stdout, sys.stderr):  # what a terminal cannot show must not end a run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     words = list(argv)
     name = words.pop(0) if words and not words[0].startswith("-") else "train"
     if name not in COMMANDS:
         return _refuse(f"{name}: no such command; there are {', '.join(COMMANDS)}")
-    parser = _parser(name)
+    parser, command = _parser(name), shlex.join(["python", "main.py", *argv])
     try:
         options, overrides = parser.parse_known_args(words)
         if options.help:
             _help(parser, options)
             return 0
-        return _COMMANDS[name](options, overrides, shlex.join(["python", "main.py", *argv]))
+        return _COMMANDS[name](options, overrides, command)
     except (ConfigError, argparse.ArgumentError) as error:
         return _refuse(str(error))
     except BrokenPipeError:  # the reader of what was printed has gone; training never ends so
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        more = "; the same command goes on from the last checkpoint" if name == "train" else ""
-        print(f"\ninterrupted{more}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        more = f"; to go on: {command}" if name == "train" else ""
+        _tell(f"\n{str(error) or 'interrupted'}{more}")
+        return 128 + getattr(error, "signum", signal.SIGINT)
     except OSError as error:
         return _refuse(str(error), status=1)
 
@@ -70,6 +76,13 @@ def _parser(name: str) -> argparse.ArgumentParser:
     if name in ("train", "eval"):
         parser.add_argument(
             "--workdir", type=Path, help="folder of the run (default: runs/<config>-seed<seed>)"
+        )
+        parser.add_argument("--require-gpu", action="store_true", help="refuse to run without")
+    if name == "train":
+        parser.add_argument(
+            "--allow-config-change",
+            action="store_true",
+            help="go on with other values of fields that decide the result",
         )
     if name == "eval":
         parser.add_argument("--split", choices=("test", "validation"), default="test")
@@ -102,18 +115,25 @@ def _train(options: argparse.Namespace, overrides: Sequence[str], command: str) 
     from cifar_jax.data import DataError
     from cifar_jax.runtime.checkpoint import CheckpointError
     from cifar_jax.runtime.compilation_cache import enable_compilation_cache
+    from cifar_jax.runtime.environment import OutOfMemory, require_device
+    from cifar_jax.runtime.signals import listening
     from cifar_jax.runtime.train import train
     from cifar_jax.runtime.trainer import TrainingError
 
+    require_device(gpu=options.require_gpu)
     enable_compilation_cache(_note)
-    workdir = _workdir(options, config)
+    workdir, allow = _workdir(options, config), options.allow_config_change
     try:
-        results = train(config, workdir, command=command)
+        with listening() as stop:
+            results = train(config, workdir, command=command, allow_config_change=allow, stop=stop)
     except DataError as error:
         return _refuse(str(error))
-    except (CheckpointError, TrainingError) as error:
+    except (CheckpointError, TrainingError, OutOfMemory) as error:
         return _refuse(str(error), status=1)
-    print(_results_text(results, workdir))
+    with contextlib.suppress(OSError):  # it is all in results.json
+        print(_results_text(results, workdir), flush=True)
+        return 0
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -149,14 +169,20 @@ def _eval(options: argparse.Namespace, overrides: Sequence[str], command: str) -
     from cifar_jax.data import DataError
     from cifar_jax.runtime.checkpoint import CheckpointError
     from cifar_jax.runtime.compilation_cache import enable_compilation_cache
+    from cifar_jax.runtime.environment import OutOfMemory, memory_in_words, require_device
     from cifar_jax.runtime.score import evaluate_run
 
+    _interruptible()
+    require_device(gpu=options.require_gpu)
     enable_compilation_cache(_note)
     try:
-        found = evaluate_run(workdir, config, split=options.split, step=options.checkpoint)
+        with memory_in_words("eval.batch_size", config.eval.batch_size):
+            found = evaluate_run(
+                workdir, config, split=options.split, step=options.checkpoint, report=_note
+            )
     except DataError as error:
         return _refuse(str(error))
-    except CheckpointError as error:
+    except (CheckpointError, OutOfMemory) as error:
         return _refuse(str(error), status=1)
     if options.json:
         print(json.dumps(found, indent=2))
@@ -187,6 +213,7 @@ def _data(options: argparse.Namespace, overrides: Sequence[str], command: str) -
     from cifar_jax import data
     from cifar_jax.data.dataset import sha256
 
+    _interruptible()
     try:
         dataset = data.load_cifar10(config.data.data_dir, config.data.source, report=print)
     except data.DataError as error:
@@ -196,13 +223,24 @@ def _data(options: argparse.Namespace, overrides: Sequence[str], command: str) -
     return 0
 
 
+def _interruptible() -> None:
+    """Let Ctrl-C unwind from here on; main.py ends at once while packages are imported."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _refuse(message: str, status: int = 2) -> int:
     _note(message)
     return status
 
 
 def _note(message: str) -> None:
-    print(f"main.py: {message}", file=sys.stderr)
+    _tell(f"main.py: {message}")
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # the exit status says it as well
+        print(text, file=sys.stderr, flush=True)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, Sequence[str], str], int]] = {

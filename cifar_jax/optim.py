@@ -57,7 +57,8 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     chain = optax.chain(
         clip,
         optax.add_decayed_weights(config.weight_decay),
-        optax.sgd(make_schedule(config, steps), config.momentum or None, config.nesterov),
+        # a velocity in any case, so that its decay may change between two sessions of a run
+        optax.sgd(make_schedule(config, steps), config.momentum, config.nesterov),
     )
     return optax.flatten(optax.apply_if_finite(chain, max_consecutive_errors=NEVER))
 

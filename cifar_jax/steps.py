@@ -57,9 +57,9 @@ def make_train_step(
 ) -> TrainStep:
     """Make the function that does one update.
 
-    A step with a NaN or an infinity in its gradient changes neither weights, statistics, averages
-    nor velocity: only ``state.step`` and the optimiser's counts of such steps. It is counted in
-    the metric "skipped".
+    A step with a NaN or an infinity in its loss or gradient changes neither weights, statistics,
+    averages nor velocity: only ``state.step`` and the optimiser's counts of such steps. It is
+    counted in the metric "skipped".
 
     Args:
       apply_fn: ``model.apply`` of a Flax module with the argument ``train`` and the collection
@@ -92,6 +92,9 @@ def make_train_step(
             return jnp.mean(losses), (losses, logits, updated["batch_stats"])
 
         gradient, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
+        # the optimiser skips a gradient that is not finite: let it skip such a loss as well
+        finite = jnp.isfinite(jnp.sum(losses))
+        gradient = jax.tree.map(lambda g: jnp.where(finite, g, jnp.nan), gradient)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = optax.tree.get(opt_state, "last_finite", jnp.asarray(True))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def test_smoke(smoke):
     assert results["ema_test_accuracy"] > 0.6
     assert results["epochs"] == 8
     assert f"test accuracy          {results['test_accuracy']:.2%}" in lines
-    assert len(list((workdir / "checkpoints").iterdir())) == 8
+    assert len(list((workdir / "checkpoints").iterdir())) == 8 + 1  # and the pointer
     assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 8
     for name in ("curves", "confusion", "augmentations"):
         with Image.open(workdir / f"{name}.png") as picture:
@@ -103,7 +104,8 @@ def test_ctrl_c_and_again(smoke, tmp_path):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.strip() == "interrupted; the same command goes on from the last checkpoint"
+    again = f"python main.py {shlex.join(command[2:])}"
+    assert errors.splitlines()[-1] == f"stopped by SIGINT; to go on: {again}"
     again = run(*SMOKE, "--workdir", tmp_path)
     assert again.returncode == 0, again.stderr
     assert "continuing after epoch" in again.stdout

@@ -1,4 +1,4 @@
-"""What README.md says is true: its Python runs, its commands parse."""
+"""What the documents say is true: README's Python runs, commands parse, named tests are there."""
 
 import re
 import shlex
@@ -29,3 +29,14 @@ def test_configs_and_overrides(command):
     if "--config" in words:
         path, *overrides = words[words.index("--config") + 1 :]
         load_config(path, overrides)
+
+
+def test_the_tests_of_reliability_md_are_there():
+    folder = Path(__file__).parent
+    text = (folder.parent / "docs" / "reliability.md").read_text()
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 40
+    for file, name in named:
+        assert re.search(rf"^def {name}\(", (folder / file).read_text(), re.MULTILINE), (file, name)
+    tables = [line for line in text.splitlines() if line.startswith("| ")]
+    assert all("::" in line or "| test |" in line for line in tables)

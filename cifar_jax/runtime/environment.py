@@ -1,16 +1,19 @@
 """What a result depends on besides its config: versions, device, and the weights' own hash."""
 
+import contextlib
 import ctypes
 import hashlib
 import importlib.metadata
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
+from cifar_jax.config import ConfigError
 from cifar_jax.state import TrainState
 
 PACKAGES = ("cifar_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -43,6 +46,54 @@ def device() -> dict[str, Any]:
         "count": len(devices),
         "cpu_cores": cpu_cores(),
     }
+
+
+class OutOfMemory(Exception):
+    """A device with too little memory: names it and the batch size."""
+
+
+@contextlib.contextmanager
+def memory_in_words(field: str, size: int) -> Iterator[None]:
+    """Raise OutOfMemory for jax's error about it, which has a page of text.
+
+    Args:
+      field: of the config that decides how much is needed, as "train.batch_size".
+      size: its value [images].
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        text = f"{device()['kind']} is out of memory with {field} {size}"
+        if size > 1:
+            text += f": try --{field.replace('_', '-')} {size // 2}"
+        raise OutOfMemory(text) from error
+
+
+def require_device(*, gpu: bool) -> None:
+    """Check that jax has a device.
+
+    Args:
+      gpu: whether it must be a GPU.
+
+    Raises:
+      ConfigError: when it has none; says what it has instead.
+    """
+    try:
+        found = jax.default_backend()
+    except (RuntimeError, AssertionError) as error:
+        wanted = os.environ.get("JAX_PLATFORMS")
+        reason = " ".join(str(error).split()) or "it is not there"
+        raise ConfigError(
+            f"jax {jax.__version__} must have the device that JAX_PLATFORMS names, {wanted!r}: "
+            f"{reason}"
+        ) from error
+    if gpu and found != "gpu":
+        raise ConfigError(
+            f"--require-gpu: jax {jax.__version__} must have a GPU, not {found} only "
+            "(pip install 'cifar_jax[cuda13]', or [cuda12], brings it to one)"
+        )
 
 
 def cpu_cores() -> int | None:

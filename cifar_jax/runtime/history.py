@@ -12,12 +12,14 @@ def selected(history: list[Row], min_delta: float = 0.0) -> Row:
     """The epoch to take: the last that gained more than ``min_delta`` over the best before it.
 
     Args:
-      history: rows of all epochs, at least one.
+      history: rows of all epochs, at least one. Those marked "lost", whose checkpoint was damaged,
+        are passed over while there are others.
       min_delta: least gain in the averaged weights' validation accuracy that counts [fraction].
 
     Returns:
       The row; the last one where there is no validation set.
     """
+    history = [row for row in history if not row.get("lost")] or history
     best = history[0]
     if "ema_validation_accuracy" not in best:
         return history[-1]

@@ -54,6 +54,7 @@ class Progress:
         images_per_epoch: int,
         *,
         start_epoch: int = 0,
+        start_images: int = 0,
         stream: TextIO | None = None,
         is_terminal: bool | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -64,6 +65,7 @@ class Progress:
           total_epochs: of the whole run, those of an earlier session included.
           images_per_epoch: images that are trained on in an epoch.
           start_epoch: epochs that are already done.
+          start_images: images of the next epoch that are already done.
           stream: where to write; standard output by default.
           is_terminal: draw a bar; by default, whether ``stream`` is a terminal.
           clock: tells the time [seconds].
@@ -72,7 +74,7 @@ class Progress:
         self._is_terminal = self._stream.isatty() if is_terminal is None else is_terminal
         self._clock = clock
         self._epochs, self._images = total_epochs, images_per_epoch
-        self._done = start_epoch * images_per_epoch
+        self._done = start_epoch * images_per_epoch + start_images
         self._epoch = min(start_epoch + 1, total_epochs)
         self._marks: deque[tuple[float, int]] = deque(maxlen=RECENT_CHUNKS + 1)
         self._values: dict[str, float] = {}
@@ -192,7 +194,10 @@ class _Unbreakable:
         # into `head`, a terminal that hung up, a full disk under a redirected log.
         try:
             getattr(self._stream, method)(*args)
-        except OSError:
+        except (
+            OSError,
+            ValueError,
+        ):  # ValueError: a stream that was closed, or of another encoding
             self._stream = None
 
     def __getattr__(self, name: str) -> Any:  # tqdm asks for the encoding

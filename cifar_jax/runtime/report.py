@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, told apart by colour-blind readers: https://jfly.un
 """
 
 import contextlib
+import io
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cifar_jax.files import replacing
+from cifar_jax.files import write_bytes
 
 History = Sequence[Mapping[str, float | None]]
 
@@ -54,10 +55,11 @@ def save(figure: Figure, path: str | Path) -> None:
       path: of the PNG; its folder exists.
 
     Raises:
-      OSError: if the folder cannot be written to.
+      WriteError: if the disk is full or the folder cannot be written to.
     """
-    with replacing(Path(path)) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    write_bytes(Path(path), content.getvalue())
 
 
 @contextlib.contextmanager

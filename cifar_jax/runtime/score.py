@@ -1,5 +1,6 @@
 """What a network is worth: the figures of results.json and of the command "eval"."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,19 +46,44 @@ def score(config: Config, state: TrainState, images: ImageSet, split: str) -> di
     }
 
 
-def restore_selected(trainer: Trainer, run: Workdir, step: int | None = None) -> TrainState:
+def restore_selected(
+    trainer: Trainer,
+    run: Workdir,
+    step: int | None = None,
+    *,
+    report: Callable[[str], None] = lambda line: None,
+) -> TrainState:
     """The state of a run's selected epoch, or of the checkpoint at ``step``.
+
+    Of epochs whose checkpoint is not there any more none is selected.
+
+    Args:
+      trainer: of the run's config.
+      run: its folder, in which nothing is changed.
+      step: of the checkpoint; that of the selected epoch by default.
+      report: told each damaged checkpoint that is passed over.
 
     Raises:
       CheckpointError: when the run has no such checkpoint or it cannot be read.
     """
     saved = checkpoint.steps(run.checkpoints)
-    last = checkpoint.latest_valid(run.checkpoints)
+    last = None
+    for path in reversed(saved.values()):
+        if (damage := checkpoint.damage(path)) is None:
+            last = path
+            break
+        report(damage)
     if last is None:
-        raise checkpoint.CheckpointError(f"{run.checkpoints}: there is no checkpoint")
+        kind = "whole checkpoint" if saved else "checkpoint"
+        raise checkpoint.CheckpointError(f"{run.checkpoints}: there is no {kind}")
     if step is None:
         history = checkpoint.read_progress(last)["history"]
-        step = int(selected(history, trainer.config.train.min_delta)["step"])
+        min_delta = trainer.config.train.min_delta
+        if history and selected(history, min_delta)["step"] not in saved:
+            history = [row for row in history if row["step"] in saved]
+        if not history:
+            raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")
+        step = int(selected(history, min_delta)["step"])
     if step not in saved:
         found = ", ".join(map(str, saved))
         raise checkpoint.CheckpointError(f"{run.checkpoints}/{step}: no such step; found {found}")
@@ -65,7 +91,12 @@ def restore_selected(trainer: Trainer, run: Workdir, step: int | None = None) ->
 
 
 def evaluate_run(
-    workdir: str | Path, config: Config, *, split: str = "test", step: int | None = None
+    workdir: str | Path,
+    config: Config,
+    *,
+    split: str = "test",
+    step: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint of a run.
 
@@ -74,6 +105,7 @@ def evaluate_run(
       config: of the run; only "eval", data.source and fields that decide no result may differ.
       split: "test" or "validation".
       step: of the checkpoint; the selected one by default.
+      report: told each damaged checkpoint that is passed over.
 
     Returns:
       The figures of :func:`score`, and the step.
@@ -87,7 +119,7 @@ def evaluate_run(
     run.require_same(config, besides=("eval",))
     if split == "validation" and not config.data.validation_examples:
         raise ConfigError(f"{workdir} has no validation split (data.validation_examples is 0)")
-    state = restore_selected(Trainer(config), run, step)
+    state = restore_selected(Trainer(config), run, step, report=report)
     inputs = load_inputs(config, report=lambda line: None)
     images = inputs.test if split == "test" else inputs.validation
     return {"step": int(state.step), **score(config, state, images, split)}

@@ -23,6 +23,9 @@ from cifar_jax.runtime.progress import Progress
 # it runs once: less time to compile
 CREATE_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
+SUMS = ("examples", "loss", "correct", "skipped", "seconds")  # of an epoch
+
+Sums = dict[str, float]
 
 
 def choose_chunk(steps_per_epoch: int, wanted: int) -> int:
@@ -41,7 +44,7 @@ def choose_chunk(steps_per_epoch: int, wanted: int) -> int:
 
 
 class TrainingError(Exception):
-    """A run that cannot go on: names the epoch, the step and the reason."""
+    """A run that cannot go on: one line with the reason, and the step where there is one."""
 
 
 class Trainer:
@@ -110,57 +113,81 @@ class Trainer:
         self.loaded = bool(hits)  # the chunk's, which comes last
 
     def train_epoch(
-        self, train_state: state.TrainState, epoch: int, resident: Any, progress: Progress
-    ) -> tuple[state.TrainState, Row]:
-        """Train one epoch; the host reads metrics at the end of each chunk and nothing else.
+        self,
+        train_state: state.TrainState,
+        epoch: int,
+        resident: Any,
+        progress: Progress,
+        *,
+        so_far: Sums | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[state.TrainState, Sums]:
+        """Train an epoch, or what is left of it, chunk by chunk.
+
+        The host reads metrics at the end of each chunk and nothing else.
 
         Args:
-          train_state: at the start of the epoch.
+          train_state: after the last chunk.
           epoch: counted from 1, for messages.
           resident: images uint8 [N, H, W, C] and labels uint8 [N], on the device.
           progress: told after each chunk.
+          so_far: what an earlier session returned for this epoch.
+          stop: asked after each chunk but the last; the epoch is left there if it says so.
 
         Returns:
-          The state at the end of the epoch, on the host, and its row of history.
+          The state after the last chunk, on the host, and the sums of the epoch so far: examples,
+          loss, correct, skipped, and seconds.
 
         Raises:
           TrainingError: when a chunk ends with ``optim.nonfinite_limit`` skipped updates in a row,
             or an epoch has no other.
         """
-        sums: dict[str, float] = dict.fromkeys(("examples", "loss", "correct", "skipped"), 0.0)
-        started = time.monotonic()
+        sums = dict(so_far or dict.fromkeys(SUMS, 0.0))
+        started = time.monotonic() - sums.pop("seconds")
         packed = jax.device_put(self.layout.pack(jax.device_get(train_state)))
-        for _ in range(self.config.steps_per_epoch // self.chunk_steps):
+        done = int(train_state.step) - (epoch - 1) * self.config.steps_per_epoch
+        while done < self.config.steps_per_epoch:
             with jax.transfer_guard("disallow"):
                 packed, metrics = self.train_chunk(packed, self.key, *resident)
             metrics = jax.device_get(metrics)
             sums = {name: total + float(metrics[name]) for name, total in sums.items()}
+            done += self.chunk_steps
             in_a_row = int(jax.device_get(optax.tree.get(packed.opt_state, "notfinite_count")))
             if in_a_row >= self.config.optim.nonfinite_limit:
                 step = int(jax.device_get(packed.step))
                 raise TrainingError(
-                    f"epoch {epoch}, step {step}: the last {in_a_row} gradients"
-                    f" had a NaN or an infinity (optim.nonfinite_limit is "
+                    f"epoch {epoch}, step {step}: the loss or the gradient of the last {in_a_row} "
+                    "steps had a NaN or an infinity (optim.nonfinite_limit is "
                     f"{self.config.optim.nonfinite_limit}); none was applied"
                 )
             progress.advance(
                 self.chunk_steps * self.config.train.batch_size,
                 loss=sums["loss"] / max(sums["examples"], 1),
             )
+            if done < self.config.steps_per_epoch and stop():
+                break
         train_state = self.layout.unpack(jax.device_get(packed))
-        seconds = time.monotonic() - started
-        step = int(train_state.step)
-        if not sums["examples"]:
-            raise TrainingError(f"epoch {epoch}, step {step}: every gradient had a NaN or infinity")
+        if not sums["examples"] and done == self.config.steps_per_epoch:
+            raise TrainingError(
+                f"epoch {epoch}, step {int(train_state.step)}: the loss or the gradient of every "
+                "step had a NaN or an infinity; none was applied"
+            )
+        return train_state, {**sums, "seconds": time.monotonic() - started}
+
+    def is_whole(self, train_state: state.TrainState) -> bool:
+        """Whether the last epoch has had all of its steps."""
+        return int(train_state.step) % self.config.steps_per_epoch == 0
+
+    def row(self, train_state: state.TrainState, epoch: int, sums: Sums) -> Row:
+        """The row of history of a whole epoch, from what :meth:`train_epoch` has returned."""
         applied = int(optax.tree.get(train_state.opt_state, "count"))
-        return train_state, {
+        images = self.config.steps_per_epoch * self.config.train.batch_size
+        return {
             "epoch": epoch,
-            "step": step,
+            "step": int(train_state.step),
             "train_loss": sums["loss"] / sums["examples"],
             "train_accuracy": sums["correct"] / sums["examples"],
             "skipped": int(sums["skipped"]),
             "learning_rate": float(jnp.asarray(self.schedule(applied - 1))),
-            "images_per_second": self.config.steps_per_epoch
-            * self.config.train.batch_size
-            / seconds,
+            "images_per_second": images / sums["seconds"],
         }

@@ -1,4 +1,4 @@
-"""The folder of a run: its layout, its config and its log.
+"""The folder of a run: its layout, its config, its log, and who may use it.
 
 config.json     every field, as trained
 metrics.jsonl   one line an epoch
@@ -6,22 +6,36 @@ log.txt         what was said, with times
 checkpoints/    see checkpoint.py
 results.json    written last: a run that has it is finished
 *.png           curves, confusion matrix, augmented images
+.lock           held by the process that trains
 """
 
+import contextlib
 import datetime
+import errno
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_jax.config import Config, ConfigError, from_dict, to_dict
-from cifar_jax.files import replacing, write_json
+from cifar_jax.files import (
+    describe_failure,
+    locked,
+    remove_leftovers,
+    write_json,
+    write_text,
+    writing,
+)
+from cifar_jax.runtime.compatibility import require_same
 
-FREE = {  # fields that decide nothing of a result: a run may go on with others
-    ("data", "data_dir"),
-    ("model", "convolutions"),  # the same sums in another order: bits may differ
-    ("train", "checkpoint_every"),
-    ("train", "keep_checkpoints"),
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+PICTURES = ("curves.png", "confusion.png", "augmentations.png")
+
+
+RESULTS = {  # without which results.json is not that of a run
+    *("test_accuracy", "ema_test_accuracy", "tta", "tta_accuracy", "per_class_accuracy"),
+    *("selected_epoch", "epochs", "parameters", "images_per_second"),
 }
 
 
@@ -37,44 +51,57 @@ class Workdir:
         self.results = self.path / "results.json"
         self.checkpoints = self.path / "checkpoints"
 
-    def start(self, config: Config) -> None:
-        """Make the folder for a run, or check that the run in it has the same config.
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[list[str]]:
+        """Make the folder and hold it; remove what a process that died in it has left.
 
-        A run without a checkpoint has nothing to lose: it starts anew with this config.
+        Yields:
+          What there is to say of it: nothing, but on a file system without locks.
 
         Raises:
-          ConfigError: when the folder cannot be made, or holds a run with another config.
+          ConfigError: when it cannot be made or written to, or another process holds it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if not self.checkpoints.exists() and not self.results.exists():
-                write_json(self.config, to_dict(config))
-        except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be a workdir: {error.strerror}") from error
-        self.require_same(config)
+
+        def refuse(holder: str) -> None:
+            raise ConfigError(f"{self.path}: in use by {holder}; use another --workdir")
+
+        if not os.fsdecode(self.path).isprintable():  # bytes that are not UTF-8, for one
+            raise ConfigError(f"{str(self.path)!r}: the name of a workdir must be printable UTF-8")
+        lock, notes = self.path / ".lock", []
+        with contextlib.ExitStack() as stack:
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock.touch()
+                try:
+                    stack.enter_context(locked(lock, refuse))
+                except OSError as error:
+                    if error.errno not in NO_LOCKS:
+                        raise
+                    notes.append(f"{lock}: {error.strerror}: see that only one run uses the folder")
+                if self.checkpoints.exists() and not self.checkpoints.is_dir():
+                    raise ConfigError(f"{self.checkpoints}: must be a folder")
+                names = [self.path / name for name in PICTURES]
+                remove_leftovers(self.config, self.metrics, self.results, *names)
+            except OSError as error:
+                text = describe_failure(self.path, error, what="cannot be a workdir")
+                raise ConfigError(text) from error
+            yield notes
+
+    def write_config(self, config: Config) -> None:
+        """Write config.json."""
+        write_json(self.config, to_dict(config))
 
     def require_same(self, config: Config, *, besides: Sequence[str] = ()) -> None:
-        """Check that the run has the same config.
+        """Check that config.json is the same but for what decides nothing of a result.
 
         Args:
-          config: to compare with config.json. ``FREE`` fields may differ.
+          config: to compare with.
           besides: sections that may differ too.
 
         Raises:
-          ConfigError: naming the first field that differs and both values.
+          ConfigError: naming the fields that differ and both values.
         """
-        trained = self.read_config()
-        old, new = to_dict(trained), to_dict(config)
-        if (trained.data.source == "synthetic") == (config.data.source == "synthetic"):
-            old["data"]["source"] = config.data.source  # the same images, from another place
-        for section, fields in new.items():
-            for name, value in fields.items():
-                free = section in besides or (section, name) in FREE
-                if not free and old[section][name] != value:
-                    raise ConfigError(
-                        f"{self.path} holds a run with {section}.{name} {old[section][name]}, "
-                        f"not {value}: use another --workdir"
-                    )
+        require_same(self.path, self.read_config(), config, besides=besides)
 
     def read_config(self) -> Config:
         """Read config.json; raises ConfigError when it is missing or broken."""
@@ -90,25 +117,50 @@ class Workdir:
         if not self.results.exists():
             return None
         try:
-            return json.loads(self.results.read_text(encoding="utf-8"))
-        except ValueError as error:
+            results = json.loads(self.results.read_text(encoding="utf-8"))
+            if missing := RESULTS - set(results):
+                raise ValueError(f"it has no {min(missing)}")
+            return results
+        except (ValueError, TypeError) as error:
             raise ConfigError(f"{self.results}: not a run's results: {error}") from error
 
     def append_log(self, text: str) -> None:
         """Add a line to the log, with the date and time in UTC."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(f"{now} {text}\n")
+        self._append(self.log, f"{now} {text}\n")
+
+    def log_size(self) -> int:
+        """Bytes in the log."""
+        return self.log.stat().st_size if self.log.exists() else 0
+
+    def mend_log(self, saved: int) -> list[str]:
+        """End a line that a process that died has left unfinished.
+
+        Args:
+          saved: bytes that the log had when the checkpoint that the run goes on from was saved.
+
+        Returns:
+          What there is to say of what came after that, or is missing.
+        """
+        content = self.log.read_bytes() if self.log.exists() else b""
+        if content and not content.endswith(b"\n"):
+            self._append(self.log, "\n")
+        if len(content) < saved:
+            return [f"the log has lost {saved - len(content):,} bytes"]
+        again = content[saved:].count(b" epoch ")
+        return [f"the last {again} epochs in the log are trained again"] if again else []
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl anew."""
-        with replacing(self.metrics) as temporary:
-            temporary.write_text("".join(map(_line, history)), encoding="utf-8")
+        write_text(self.metrics, "".join(map(_line, history)))
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add an epoch to metrics.jsonl."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(_line(row))
+        self._append(self.metrics, _line(row))
+
+    def _append(self, path: Path, text: str) -> None:
+        with writing(path, len(text)), path.open("ab") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))  # names in another encoding
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cifar_jax.data import DataError, Dataset, archive, batches
 from cifar_jax.data.dataset import Unavailable
@@ -158,3 +160,50 @@ def test_load_says_what_is_absent_and_what_is_damaged(tmp_path):
         archive.load(tmp_path, lines.append)
     assert not isinstance(caught.value, Unavailable)
     assert len(lines) == 1
+
+
+SIZES = {"a/one.bin": 300, "a/two.bin": 5}
+
+
+def plain_tar() -> bytes:
+    """The two members of SIZES, not compressed."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        for name, size in SIZES.items():
+            info, data = regular(name, bytes(range(256)) * 2)
+            info.size = size
+            tar.addfile(info, io.BytesIO(data[:size]))
+    return file.getvalue()
+
+
+def read_back(path: Path, content: bytes) -> None:
+    """Whatever the bytes are, the members have their sizes or the archive is refused."""
+    path.write_bytes(content)
+    found, refusal = {}, ""
+    try:
+        found = dict(read_members(path, SIZES))
+    except DataError as error:
+        refusal = str(error)
+    assert bool(refusal) == (str(path) in refusal)
+    assert "\n" not in refusal
+    assert refusal or {name: len(data) for name, data in found.items()} == SIZES
+
+
+changes = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=8)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes, st.integers(0, 2**14), st.booleans())
+def test_any_archive_is_read_or_refused(tmp_path, changes, keep, outside):
+    """Bytes changed inside the compression, or outside of it, and the end cut off."""
+    content = bytearray(gzip.compress(plain_tar()) if outside else plain_tar())
+    for position, value in changes:
+        content[position % len(content)] = value
+    whole = bytes(content) if outside else gzip.compress(bytes(content))
+    read_back(tmp_path / "a.tar.gz", whole[:keep] if keep < len(whole) else whole)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=2000), st.booleans())
+def test_any_bytes_are_no_archive(tmp_path, content, compressed):
+    read_back(tmp_path / "a.tar.gz", gzip.compress(content) if compressed else content)

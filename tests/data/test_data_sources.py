@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from PIL import Image
 
 from cifar_jax.data import DataError, Dataset, download, huggingface, mirror, prepared
@@ -56,6 +58,62 @@ def test_png(small):
     bomb[16:24] = struct.pack(">II", 2**30, 2**30)
     with pytest.raises(DataError, match="cannot be decoded"):
         decode_png(bytes(bomb))
+
+
+def mutate(content: bytes, changes: list[tuple[int, int]]) -> bytes:
+    """Replaces bytes at positions that are taken modulo the length."""
+    changed = bytearray(content)
+    for position, value in changes:
+        changed[position % len(changed)] = value
+    return bytes(changed)
+
+
+CHANGES = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=8)
+ONE_IMAGE = encode_png(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3))
+
+
+@given(st.binary(max_size=200) | CHANGES.map(lambda changes: mutate(ONE_IMAGE, changes)))
+@example(ONE_IMAGE)
+def test_any_bytes_are_an_image_or_refused(data):
+    pixels, refusal = None, ""
+    try:
+        pixels = decode_png(data)
+    except DataError as error:
+        refusal = str(error)
+    if pixels is None:
+        assert "an image must be PNG, 32x32 RGB" in refusal
+        assert "\n" not in refusal
+    else:
+        assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@given(st.binary(max_size=50) | ANY_JSON.map(lambda value: json.dumps(value).encode()))
+@example(b"[" * 100_000)
+@example(b"[9" * 5 + b"]")
+def test_any_bytes_are_labels_or_refused(data):
+    labels, refusal = None, ""
+    try:
+        labels = mirror.decode_labels(data)
+    except DataError as error:
+        refusal = str(error)
+    if labels is None:
+        assert "labels must be" in refusal
+        assert "\n" not in refusal
+    else:
+        assert labels.dtype == np.uint8
+        assert labels.tolist() == json.loads(data)
+
+
+@given(st.lists(st.integers(0, 9), max_size=30))
+def test_labels(labels):
+    assert mirror.decode_labels(json.dumps(labels).encode()).tolist() == labels
 
 
 # The package of the mirror.

@@ -207,7 +207,7 @@ def test_a_failed_save_leaves_the_old_file_alone(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def fail(figure, file, **options):
-        file.write_bytes(b"half a pict")
+        file.write(b"half a pict")
         raise OSError("no space left on device")
 
     monkeypatch.setattr(Figure, "savefig", fail)

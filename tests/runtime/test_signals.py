@@ -1,60 +1,145 @@
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
-from cifar_jax.runtime.signals import ctrl_c_waits
+from cifar_jax.runtime.signals import Interrupted, listening, signals_wait
+
+BOTH = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 
 
 @pytest.fixture
-def handler():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield signal.default_int_handler
-    signal.signal(signal.SIGINT, before)
+def heard():
+    """Handlers of the tests' own, for both signals: what they have heard."""
+    came = []
+
+    def handler(signum, frame):
+        came.append(signum)
+
+    before = {signum: signal.signal(signum, handler) for signum in (signal.SIGINT, signal.SIGTERM)}
+    yield came
+    for signum, old in before.items():
+        signal.signal(signum, old)
 
 
-def test_ctrl_c_takes_effect_after_the_block(handler):
-    done = []
-
-    def block():
-        with ctrl_c_waits():
-            signal.raise_signal(signal.SIGINT)
-            done.append("the rest of the block")
-        done.append("after it")
-
-    with pytest.raises(KeyboardInterrupt):
-        block()
-    assert done == ["the rest of the block"]
-    assert signal.getsignal(signal.SIGINT) is handler
+@BOTH
+def test_a_signal_takes_effect_after_the_block(heard, signum):
+    with signals_wait():
+        signal.raise_signal(signum)
+        assert heard == []
+    assert heard == [signum]
+    signal.raise_signal(signum)
+    assert heard == [signum, signum]
 
 
-def test_without_ctrl_c_nothing_happens(handler):
-    with ctrl_c_waits():
+def test_without_a_signal_nothing_happens(heard):
+    handler = signal.getsignal(signal.SIGINT)
+    with signals_wait():
         pass
     assert signal.getsignal(signal.SIGINT) is handler
+    assert heard == []
 
 
-def test_an_error_passes(handler):
-    with pytest.raises(ValueError, match="text"), ctrl_c_waits():
+def test_an_error_passes(heard):
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ValueError, match="text"), signals_wait():
         raise ValueError("text")
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_an_ignored_signal_stays_ignored(handler):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with ctrl_c_waits():
-        signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+@BOTH
+def test_an_ignored_signal_stays_ignored(heard, signum):
+    signal.signal(signum, signal.SIG_IGN)
+    with signals_wait(), listening() as stop:
+        signal.raise_signal(signum)
+    assert signal.getsignal(signum) is signal.SIG_IGN
+    assert stop.signum is None
 
 
 def test_other_threads():
     entered = []
 
     def work():
-        with ctrl_c_waits():
-            entered.append(True)
+        with signals_wait(), listening() as stop:
+            entered.append(stop)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert entered
+    assert len(entered) == 1
+
+
+@BOTH
+def test_at_once(heard, signum):
+    def work():
+        with listening():
+            signal.raise_signal(signum)
+            pytest.fail("it goes on")
+
+    handler = signal.getsignal(signum)
+    with pytest.raises(Interrupted, match="stopped by SIG") as caught:
+        work()
+    assert caught.value.signum == signum
+    assert signal.getsignal(signum) is handler
+    assert heard == []
+
+
+@BOTH
+def test_postponed(heard, signum):
+    done = []
+
+    def work():
+        with listening() as stop, stop.postponed():
+            assert stop.signum is None
+            signal.raise_signal(signum)
+            done.append(stop.signum)
+
+    with pytest.raises(Interrupted) as caught:
+        work()
+    assert done == [signum]
+    assert caught.value.signum == signum
+
+
+def test_an_error_in_the_postponed_block_passes(heard):
+    def work():
+        with listening() as stop, stop.postponed():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("text")
+
+    with pytest.raises(ValueError, match="text"):
+        work()
+
+
+CHILD = """
+import ctypes, sys
+from cifar_jax.runtime.signals import listening
+with listening() as stop, stop.postponed():
+    print("ready", flush=True)
+    ctypes.CDLL(None).usleep(400_000)  # in C, where no handler of Python's can run
+    ctypes.CDLL(None).sleep(60)
+"""
+
+
+def test_the_second_signal_ends_the_process_inside_of_c():
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)  # as timeout(1) does: to the process and to its group
+        time.sleep(0.5)
+        assert process.poll() is None
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert time.monotonic() - started < 20
+    assert said == "stopping after this chunk of steps; once more to stop at once\n"

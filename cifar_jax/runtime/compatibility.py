@@ -1,0 +1,129 @@
+"""What may change between the sessions of one run: its config, and what it runs on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cifar_jax.config import Config, ConfigError, to_dict
+
+FIXED = {  # another network, other images, or another meaning of a step: another run
+    *("data.source", "data.train_examples", "data.validation_examples", "data.split_seed"),
+    *("model.stem", "model.stages", "model.blocks", "model.dtype"),
+    *("train.batch_size", "train.chunk_steps", "train.seed"),
+}
+TRAINING = {  # decide a result: a run that goes on with others is no longer what its config says
+    "model.dropout",
+    *("augment.flip", "augment.shift_scale_rotate", "augment.shift", "augment.scale"),
+    *("augment.rotate", "augment.border", "augment.brightness_contrast", "augment.brightness"),
+    *("augment.contrast", "augment.hue_saturation_value", "augment.hue", "augment.saturation"),
+    *("augment.value", "augment.coarse_dropout", "augment.hole_min", "augment.hole_max"),
+    *("augment.mean", "augment.std", "augment.ricap", "augment.ricap_beta", "augment.mixup"),
+    *("augment.mixup_alpha", "augment.cutmix", "augment.cutmix_alpha", "augment.mix_per_image"),
+    *("optim.learning_rate", "optim.final_learning_rate", "optim.warmup", "optim.momentum"),
+    *("optim.nesterov", "optim.weight_decay", "optim.clip_norm", "optim.label_smoothing"),
+    *("optim.ema_decay", "optim.nonfinite_limit"),
+    *("train.epochs", "train.patience", "train.min_delta", "eval.batch_size", "eval.tta"),
+}
+FREE = {  # decide no result
+    "data.data_dir",
+    "model.convolutions",  # the same sums in another order: bits may differ
+    *("train.checkpoint_every", "train.keep_checkpoints"),
+}
+
+
+class Change(NamedTuple):
+    """A field of the config, as ``section.name``, and its two values."""
+
+    field: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        """Name and values: ``train.epochs: 4 -> 9``."""
+        return f"{self.field}: {self.old} -> {self.new}"
+
+
+def changes(old: Config, new: Config) -> list[Change]:
+    """The fields that differ, but for where the real images come from."""
+    before, after = to_dict(old), to_dict(new)
+    if (old.data.source == "synthetic") == (new.data.source == "synthetic"):
+        before["data"]["source"] = new.data.source
+    return [
+        Change(f"{section}.{name}", before[section][name], value)
+        for section, fields in after.items()
+        for name, value in fields.items()
+        if before[section][name] != value
+    ]
+
+
+def require_same(path: Path, old: Config, new: Config, *, besides: Sequence[str] = ()) -> None:
+    """Check that two configs decide the same results.
+
+    Args:
+      path: of the run, for the message.
+      old: what it was trained with.
+      new: to compare.
+      besides: sections that may differ.
+
+    Raises:
+      ConfigError: naming the fields that differ and both values.
+    """
+    found = [
+        change
+        for change in changes(old, new)
+        if change.field not in FREE and change.field.split(".")[0] not in besides
+    ]
+    if found:
+        raise ConfigError(f"{path} holds another run ({_list(found)}): use another --workdir")
+
+
+def check_resumable(path: Path, old: Config, new: Config, *, allow: bool) -> list[Change]:
+    """Check that a run may go on with another config.
+
+    Args:
+      path: of the run, for the message.
+      old: what it was trained with.
+      new: what it is to go on with.
+      allow: whether fields of training may differ.
+
+    Returns:
+      The changes of training; none without ``allow``.
+
+    Raises:
+      ConfigError: naming the fields that differ and both values.
+    """
+    found = changes(old, new)
+    if fixed := [change for change in found if change.field in FIXED]:
+        raise ConfigError(f"{path} holds another run ({_list(fixed)}): use another --workdir")
+    training = [change for change in found if change.field in TRAINING]
+    if training and not allow:
+        raise ConfigError(
+            f"{path} was trained otherwise ({_list(training)}): use another --workdir, or "
+            "--allow-config-change to go on with the new values"
+        )
+    return training
+
+
+def _list(found: Sequence[Change]) -> str:
+    return ", ".join(map(str, found))
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What a run is computed on and with that differs, by name, as ``jax: 0.10.2 -> 0.11.2``.
+
+    >>> differences({"device": {"platform": "cpu"}}, {"device": {"platform": "gpu"}})
+    ['device.platform: cpu -> gpu']
+
+    Args:
+      old: of an earlier session.
+      new: of this one.
+      prefix: of the names.
+    """
+    found = []
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            found += differences(before, value, f"{prefix}{name}.")
+        elif before != value:
+            found.append(f"{prefix}{name}: {before} -> {value}")
+    return found

@@ -1,0 +1,98 @@
+"""The SHA-256 of every file of a folder, in a file that ``sha256sum -c`` reads.
+
+<sha256>  <path in the folder>
+# <sha256 of the lines above>
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from cifar_jax.files import flush_to_disk
+
+NAME = "SHA256SUMS"
+
+
+class ManifestError(ValueError):
+    """A folder that is not as its manifest says: names the file and the reason."""
+
+
+def dump(sums: Mapping[str, str]) -> bytes:
+    """The content of a manifest.
+
+    >>> print(dump({"a": "0" * 64}).decode()[:68].strip())
+    0000000000000000000000000000000000000000000000000000000000000000  a
+
+    Args:
+      sums: the SHA-256 in hexadecimal digits of each file, by its path with slashes.
+    """
+    lines = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())).encode()
+    return lines + f"# {_sha256(lines)}\n".encode()
+
+
+def parse(content: bytes) -> dict[str, str]:
+    """The inverse of :func:`dump`; raises ManifestError for anything that it does not write."""
+    lines, separator, _ = content.removesuffix(b"\n").rpartition(b"\n# ")
+    try:
+        entries = [line.split("  ", 1) for line in lines.decode().split("\n")]
+        sums = {name: value for value, name in entries} if separator else {}
+    except ValueError as error:
+        raise ManifestError("not a list of SHA-256 sums") from error
+    for name in sums:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ManifestError(f"{name!r} must be a path in the folder")
+    if not sums or dump(sums) != content:
+        raise ManifestError("its own SHA-256 does not hold")
+    return sums
+
+
+def write(folder: Path) -> str:
+    """Write the manifest of all files in a folder, and wait until all of it is on the disk.
+
+    Returns:
+      The manifest's own SHA-256.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
+    sums = {path.relative_to(folder).as_posix(): _sha256_of(path) for path in files}
+    content = dump(sums)
+    (folder / NAME).write_bytes(content)
+    for path in [*folder.rglob("*"), folder]:
+        flush_to_disk(path)
+    return _sha256(content)
+
+
+def check(folder: Path) -> str:
+    """Compare a folder with its manifest; files that it does not name are passed over.
+
+    Returns:
+      The manifest's own SHA-256.
+
+    Raises:
+      ManifestError: naming the first file that is missing, damaged or cannot be read.
+    """
+    path = folder / NAME
+    try:
+        content = path.read_bytes()
+        sums = parse(content)
+        for name, expected in sums.items():
+            path = folder / name
+            value = _sha256_of(path)
+            if value != expected:
+                size = os.stat(path).st_size
+                raise ManifestError(f"SHA-256 must be {expected}, not {value} ({size:,} bytes)")
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror or error}") from error
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
+    return _sha256(content)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,241 @@
+"""One session of a run: from its first step, or from a checkpoint, to its results."""
+
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cifar_jax import models
+from cifar_jax.config import Config, from_dict, to_dict
+from cifar_jax.runtime import checkpoint, environment
+from cifar_jax.runtime.compatibility import check_resumable, differences
+from cifar_jax.runtime.evaluate import evaluate
+from cifar_jax.runtime.finite import require_finite, require_finite_weights
+from cifar_jax.runtime.history import Row, describe, out_of_patience, selected
+from cifar_jax.runtime.inputs import ImageSet, Inputs
+from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.score import restore_selected, score
+from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.trainer import Sums, Trainer
+from cifar_jax.runtime.workdir import Workdir
+from cifar_jax.state import TrainState
+
+
+def selected_step(config: Config, progress: dict[str, Any]) -> int | None:
+    """The step that a run will have to restore, of the progress of a checkpoint.
+
+    None if it has no epoch yet, or no validation: then the last epoch is taken, at its end.
+    """
+    history = progress["history"]
+    if not history or "ema_validation_accuracy" not in history[-1]:
+        return None
+    return selected(history, config.train.min_delta)["step"]
+
+
+class Session:
+    """One session of a run; the history grows by each epoch.
+
+    Attributes:
+      progress: shows how far the run is.
+      history: the rows of all epochs so far.
+    """
+
+    def __init__(self, run: Workdir, config: Config, saved: dict[str, Any], last: Path | None):
+        """Prepare to train; nothing is compiled or written yet.
+
+        Args:
+          run: the folder.
+          config: of this session.
+          saved: what was saved in the checkpoint beside the state.
+          last: the checkpoint; None for a new run.
+        """
+        self.run, self.config, self.saved, self.last = run, config, saved, last
+        self.history: list[Row] = saved["history"]
+        self.config_changes: list[dict[str, Any]] = saved.get("config_changes", [])
+        self.environment_changes: list[dict[str, Any]] = saved.get("environment_changes", [])
+        self.partial: Sums | None = saved.get("partial")
+        self.trainer = trainer = Trainer(config)
+        trainer.compile_seconds = saved["compile_seconds"]
+        self.environment = {
+            "versions": environment.versions(),
+            "device": environment.device(),
+            "lanes": trainer.model.lanes,
+        }
+        self.step = int(last.name) if last else 0
+        batch = config.train.batch_size
+        self.progress = Progress(
+            config.train.epochs,
+            config.steps_per_epoch * batch,
+            start_epoch=len(self.history),
+            start_images=self.step % config.steps_per_epoch * batch,
+        )
+
+    def say(self, text: str) -> None:
+        """Print a line and add it to the log."""
+        self.progress.line(text)
+        self.run.append_log(text)
+
+    def allow_changes(self, allow: bool) -> None:
+        """Compare the config with the checkpoint's; raises ConfigError."""
+        if self.last:
+            old = from_dict(self.saved["config"])
+            for change in check_resumable(self.run.path, old, self.config, allow=allow):
+                self.config_changes.append({"step": self.step, **change._asdict()})
+
+    def notes(self, whole: set[int]) -> list[str]:
+        """What differs from an uninterrupted run; ``whole`` has the steps of good checkpoints."""
+        if self.last is None:
+            return []
+        notes = [
+            f"config changed at step {change['step']}: "
+            f"{change['field']}: {change['old']} -> {change['new']}"
+            for change in self.config_changes
+        ]
+        for change in differences(self.saved["environment"], self.environment):
+            self.environment_changes.append({"step": self.step, "change": change})
+        if self.environment_changes:
+            changes = ", ".join(change["change"] for change in self.environment_changes)
+            notes.append(f"bits may differ from an uninterrupted run's: {changes}")
+        if selected_step(self.config, self.saved) not in {None, *whole}:
+            for row in self.history:
+                if row["step"] not in whole:
+                    row["lost"] = True
+            notes.append("the selected epoch's checkpoint is lost: epochs without one are left out")
+        return notes
+
+    def train(self, inputs: Inputs, stop: Stop) -> TrainState:
+        """Train until the last epoch or until patience runs out."""
+        trainer, over = self.trainer, self._is_over()
+        if not over:
+            self.say("compiling the training loop")
+        if self.last is None:
+            train_state = trainer.initial_state()
+        else:
+            train_state = checkpoint.restore(self.last, trainer.abstract_state())
+            inside = f" and {self.step % self.config.steps_per_epoch} steps" if self.partial else ""
+            self.say(f"continuing after epoch {len(self.history)}{inside}, from {self.last}")
+        if not over:
+            trainer.train_chunk  # noqa: B018  # compiled at its first use
+            seconds = trainer.compile_seconds - self.saved["compile_seconds"]
+            done = "loaded from the compilation cache" if trainer.loaded else "compiled"
+            self.say(f"{done} in {seconds:.1f} s")
+            resident = jax.device_put(inputs.train)
+            with stop.postponed(), self.progress:
+                while not self._is_over() and stop.signum is None:
+                    train_state = self._train_epoch(train_state, resident, inputs.validation, stop)
+                if int(train_state.step) != self.step:  # asked to stop after it had been evaluated
+                    self._save(train_state)
+        if out_of_patience(self.config.train, self.history):
+            best = selected(self.history, self.config.train.min_delta)
+            self.say(
+                f"stopped: no gain in {self.config.train.patience} epochs "
+                f"since epoch {best['epoch']}"
+            )
+        return train_state
+
+    def _train_epoch(
+        self, train_state: TrainState, resident: Any, validation: ImageSet, stop: Stop
+    ) -> TrainState:
+        """Train one epoch, or the part of it until the run is asked to stop."""
+        config, trainer, epoch = self.config, self.trainer, len(self.history) + 1
+        train_state, self.partial = trainer.train_epoch(
+            train_state,
+            epoch,
+            resident,
+            self.progress,
+            so_far=self.partial,
+            stop=lambda: stop.signum is not None,
+        )
+        if not trainer.is_whole(train_state):
+            self._save(train_state)
+            return train_state
+        started = time.monotonic()
+        row = trainer.row(train_state, epoch, self.partial)
+        if len(validation[0]):
+            row |= _validate(config, train_state, validation)
+        row["seconds"] = self.partial["seconds"] + time.monotonic() - started
+        self.partial = None
+        self.history.append(row)
+        self.run.append_metrics(row)
+        self.say(describe(row, config.train.epochs))
+        best = selected(self.history, config.train.min_delta)
+        if (
+            self._is_over()
+            or (best is row and "ema_validation_accuracy" in row)
+            or epoch % config.train.checkpoint_every == 0
+            or stop.signum is not None
+        ):
+            self._save(train_state)
+        return train_state
+
+    def _save(self, train_state: TrainState) -> None:
+        """Save a checkpoint; older ones go once it is on the disk."""
+        run, config = self.run, self.config
+        require_finite_weights(train_state)
+        progress = {
+            "history": self.history,
+            "partial": self.partial,
+            "compile_seconds": self.trainer.compile_seconds,
+            "config": to_dict(config),
+            "config_changes": self.config_changes,
+            "environment": self.environment,
+            "environment_changes": self.environment_changes,
+            "log_bytes": run.log_size(),
+        }
+        checkpoint.save(run.checkpoints, train_state, progress)
+        self.step = int(train_state.step)
+        keep = list(checkpoint.steps(run.checkpoints))[-config.train.keep_checkpoints :]
+        if (best := selected_step(config, progress)) is not None:
+            keep.append(best)
+        checkpoint.prune(run.checkpoints, keep)
+
+    def _is_over(self) -> bool:
+        train = self.config.train
+        return len(self.history) >= train.epochs or out_of_patience(train, self.history)
+
+    def results(self, train_state: TrainState, inputs: Inputs) -> dict[str, Any]:
+        """Score the selected epoch on the test set, once, and describe the run."""
+        config, trainer, history = self.config, self.trainer, self.history
+        chosen = selected(history, config.train.min_delta)
+        last = chosen["step"] == int(train_state.step)
+        best = train_state if last else restore_selected(trainer, self.run, chosen["step"])
+        figures = score(config, best, inputs.test, "test")
+        require_finite(figures, int(best.step))
+        return {
+            **figures,
+            "validation_accuracy": chosen.get("validation_accuracy"),
+            "ema_validation_accuracy": chosen.get("ema_validation_accuracy"),
+            "selected_epoch": chosen["epoch"],
+            "epochs": len(history),
+            "parameters": models.count_params(train_state.params),
+            "receptive_field": models.receptive_field(trainer.model),
+            "multiply_adds": models.multiply_adds(trainer.model),
+            "seconds": sum(row["seconds"] for row in history),
+            "images_per_second": float(np.median([row["images_per_second"] for row in history])),
+            "compile_seconds": trainer.compile_seconds,
+            "seed": config.train.seed,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "versions": environment.versions(),
+            "device": environment.device(),
+            "convolutions": "native" if trainer.model.lanes else "plain",
+            "config_sha256": config.sha256,
+            "config_changes": self.config_changes,
+            "environment_changes": self.environment_changes,
+            "weights_sha256": environment.weights_sha256(train_state),
+        }
+
+
+def _validate(config: Config, train_state: TrainState, validation: ImageSet) -> dict[str, float]:
+    plain = evaluate(config, train_state.variables, validation)
+    averaged = evaluate(config, train_state.ema_variables, validation)
+    figures = {
+        "validation_loss": plain.loss,
+        "validation_accuracy": plain.accuracy,
+        "ema_validation_loss": averaged.loss,
+        "ema_validation_accuracy": averaged.accuracy,
+    }
+    require_finite(figures, int(train_state.step))
+    return figures

@@ -1,0 +1,60 @@
+"""kill -9, in each phase of a run."""
+
+import signal
+import subprocess
+import time
+
+import pytest
+from fault_runs import assert_json_is_whole, command, start
+
+PHASES = [  # events before which a session of the run is killed, one session after the other
+    "write .config",
+    "mkdir checkpoints/.8.partial/state",
+    "write checkpoints/.8.partial/state.*/_METADATA",
+    "rename checkpoints/.8.partial/state",
+    "rename checkpoints/.8.partial/.progress",
+    "write checkpoints/.8.partial/SHA256SUMS",
+    "fsync checkpoints/.8.partial/SHA256SUMS",
+    "rename checkpoints/.8.partial$",
+    "rename checkpoints/.latest",  # the first checkpoint is there, and not yet named
+    "write checkpoints/.latest",
+    "write metrics.jsonl",  # the second epoch has been trained and evaluated
+    "rename checkpoints/8$",  # the second checkpoint is there, the first is to go
+    "rename checkpoints/16$",
+    "write .curves",
+    "rename .confusion",
+    "fsync .augmentations",
+    "write .results",
+    "rename .results",
+]
+
+
+def test_killed_in_each_phase(assert_finishes, tmp_path):
+    workdir = tmp_path / "run"
+    for phase in PHASES:
+        done = start(workdir, fault=f"KILL 1 {phase}")
+        assert done.returncode == -signal.SIGKILL, f"{phase}: {done.stdout}{done.stderr}"
+        assert done.stderr == "", phase
+        assert not (workdir / "results.json").exists()
+        assert_json_is_whole(workdir)
+    assert_finishes(workdir)
+    left = {path.name for path in (workdir / "checkpoints").iterdir()}
+    assert left == {"16", "24", "latest"}
+    assert {path.name for path in workdir.iterdir() if path.name.startswith(".")} == {".lock"}
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
+def test_killed_while_it_trains_or_evaluates(assert_finishes, tmp_path, delay):
+    workdir = tmp_path / "run"
+    given = command(workdir)
+    with subprocess.Popen(
+        given.args, cwd=given.cwd, env=given.env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "compiled in" in line or "loaded from the compilation cache" in line:
+                break
+        time.sleep(delay)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert_finishes(workdir)
