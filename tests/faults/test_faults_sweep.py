@@ -125,6 +125,26 @@ def test_every_region_of_every_file(stopped, tmp_path, figures):
     assert caught == flips > 500
 
 
+def test_too_little_memory(tmp_path):
+    """The system refuses what a batch of 20,000 images needs."""
+    words = ("--data.train-examples", 20_000, "--train.batch-size", 20_000)
+    wide = ("--model.stem", 64, "--model.stages", 64, 128)
+    given = command(tmp_path / "run", *words, *wide)
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -v 6000000; exec "$@"', "bash", *given.args],
+        cwd=given.cwd,
+        env=given.env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    hint = "is out of memory with train.batch_size 20000: try --train.batch-size 10000\n"
+    assert done.stderr.endswith(hint)
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_disk_that_is_really_full(tmp_path, reference, figures):
     disk = tmp_path / "disk"
     disk.mkdir()
