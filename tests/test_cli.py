@@ -81,15 +81,7 @@ def test_eval(smoke):
     assert f"validation accuracy    {results['validation_accuracy']:.2%}" in flip.stdout
 
 
-@pytest.fixture
-def listening():
-    """Let a child hear Ctrl-C even where the tests were started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("listening")
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_and_again(smoke, tmp_path):
     command = [sys.executable, "main.py", *SMOKE, "--workdir", str(tmp_path)]
     with subprocess.Popen(

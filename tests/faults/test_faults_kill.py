@@ -8,23 +8,19 @@ import pytest
 from fault_runs import assert_json_is_whole, command, start
 
 PHASES = [  # events before which a session of the run is killed, one session after the other
-    "write .config",
     "mkdir checkpoints/.8.partial/state",
     "write checkpoints/.8.partial/state.*/_METADATA",
     "rename checkpoints/.8.partial/state",
     "rename checkpoints/.8.partial/.progress",
     "write checkpoints/.8.partial/SHA256SUMS",
-    "fsync checkpoints/.8.partial/SHA256SUMS",
     "rename checkpoints/.8.partial$",
     "rename checkpoints/.latest",  # the first checkpoint is there, and not yet named
     "write checkpoints/.latest",
     "write metrics.jsonl",  # the second epoch has been trained and evaluated
     "rename checkpoints/8$",  # the second checkpoint is there, the first is to go
     "rename checkpoints/16$",
-    "write .curves",
     "rename .confusion",
     "fsync .augmentations",
-    "write .results",
     "rename .results",
 ]
 
@@ -43,7 +39,7 @@ def test_killed_in_each_phase(assert_finishes, tmp_path):
     assert {path.name for path in workdir.iterdir() if path.name.startswith(".")} == {".lock"}
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
+@pytest.mark.parametrize("delay", [0.0, 0.3])
 def test_killed_while_it_trains_or_evaluates(assert_finishes, tmp_path, delay):
     workdir = tmp_path / "run"
     given = command(workdir)

@@ -23,6 +23,7 @@ def test_sigterm_saves_and_says_how_to_go_on(stopped, halfway, assert_finishes):
     assert "continuing after epoch 2, from" in finished.stdout
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_inside_an_epoch_then_a_second_signal(tmp_path, reference, assert_finishes):
     workdir = tmp_path / "run"
     done = start(workdir, fault="INT 6 write log.txt")  # "compiled in": the loop begins
@@ -102,6 +103,7 @@ def test_nobody_reads_the_errors(halfway):
     assert process.returncode == 1
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_while_packages_are_imported(tmp_path):
     given = command(tmp_path / "run")
     for delay in (0.1, 0.4, 1.0):

@@ -248,7 +248,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_has_nothing_to_evaluate(
     tiny, tmp_path, monkeypatch
 ):
     def interrupt(self, *args, **values):
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "advance", interrupt)
