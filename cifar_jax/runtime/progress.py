@@ -185,7 +185,7 @@ class _Unbreakable:
         self._try("flush")
 
     def isatty(self) -> bool:
-        return self._stream is not None and self._stream.isatty()
+        return self._stream is not None and not self._stream.closed and self._stream.isatty()
 
     def _try(self, method: str, *args: str) -> None:
         if self._stream is None:

@@ -177,11 +177,21 @@ def test_no_standard_output_at_all(clock, monkeypatch):
         run(progress, clock, [(1, 100)])
 
 
-def test_other_errors_are_not_swallowed(clock):
+def test_a_closed_stream_is_no_reader(clock):
     stream = io.StringIO()
     stream.close()
-    with pytest.raises(ValueError, match="closed"):
-        Progress(1, 100, stream=stream, is_terminal=False, clock=clock).line("text")
+    progress = Progress(1, 100, stream=stream, clock=clock)
+    progress.line("text")
+    progress.line("text")
+
+
+def test_other_errors_are_not_swallowed(clock):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise TypeError("text")
+
+    with pytest.raises(TypeError, match="text"):
+        Progress(1, 100, stream=Broken(), is_terminal=False, clock=clock).line("text")
 
 
 def test_standard_output_is_the_default(clock, capsys):
