@@ -8,8 +8,10 @@ import sys
 def leave(signum: int, frame: object) -> None:
     """End at once while packages are imported, where an exception could not be caught."""
     del frame
-    os.write(2, b"\ninterrupted\n")
-    os._exit(128 + signum)
+    try:
+        os.write(2, b"\ninterrupted\n")
+    finally:
+        os._exit(128 + signum)
 
 
 if __name__ == "__main__":

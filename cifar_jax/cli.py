@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from cifar_jax.config import Config, load_config, validate
 from cifar_jax.overrides import override, print_fields
@@ -52,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     except (ConfigError, argparse.ArgumentError) as error:
         return _refuse(str(error))
     except BrokenPipeError:  # the reader of what was printed has gone; training never ends so
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except KeyboardInterrupt as error:
         more = f"; to go on: {command}" if name == "train" else ""
@@ -77,7 +76,9 @@ def _parser(name: str) -> argparse.ArgumentParser:
         parser.add_argument(
             "--workdir", type=Path, help="folder of the run (default: runs/<config>-seed<seed>)"
         )
-        parser.add_argument("--require-gpu", action="store_true", help="refuse to run without")
+        parser.add_argument(
+            "--require-gpu", action="store_true", help="refuse to run without a GPU"
+        )
     if name == "train":
         parser.add_argument(
             "--allow-config-change",
@@ -116,6 +117,7 @@ def _train(options: argparse.Namespace, overrides: Sequence[str], command: str) 
     from cifar_jax.runtime.checkpoint import CheckpointError
     from cifar_jax.runtime.compilation_cache import enable_compilation_cache
     from cifar_jax.runtime.environment import OutOfMemory, require_device
+    from cifar_jax.runtime.score import describe_results
     from cifar_jax.runtime.signals import listening
     from cifar_jax.runtime.train import train
     from cifar_jax.runtime.trainer import TrainingError
@@ -130,31 +132,11 @@ def _train(options: argparse.Namespace, overrides: Sequence[str], command: str) 
         return _refuse(str(error))
     except (CheckpointError, TrainingError, OutOfMemory) as error:
         return _refuse(str(error), status=1)
-    with contextlib.suppress(OSError):  # it is all in results.json
-        print(_results_text(results, workdir), flush=True)
-        return 0
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    try:
+        print(describe_results(results, workdir), flush=True)
+    except OSError:  # it is all in results.json
+        _drop_output()
     return 0
-
-
-def _results_text(results: dict[str, Any], workdir: Path) -> str:
-    lines = {
-        "epoch": f"{results['selected_epoch']} of {results['epochs']}",
-        "parameters": f"{results['parameters']:,}",
-        "images/s": f"{results['images_per_second']:.0f}",
-        "results": workdir / "results.json",
-    }
-    return "\n".join([_accuracy_text(results, "test"), *(f"{k:22} {v}" for k, v in lines.items())])
-
-
-def _accuracy_text(found: dict[str, Any], split: str) -> str:
-    lines = {
-        f"{split} accuracy": found[f"{split}_accuracy"],
-        "with averaged weights": found[f"ema_{split}_accuracy"],
-        f"  and tta {found['tta']}": found["tta_accuracy"],
-        **{f"  {name}": value for name, value in found["per_class_accuracy"].items()},
-    }
-    return "\n".join(f"{k:22} {'none' if v is None else f'{v:.2%}'}" for k, v in lines.items())
 
 
 def _eval(options: argparse.Namespace, overrides: Sequence[str], command: str) -> int:
@@ -170,7 +152,7 @@ def _eval(options: argparse.Namespace, overrides: Sequence[str], command: str) -
     from cifar_jax.runtime.checkpoint import CheckpointError
     from cifar_jax.runtime.compilation_cache import enable_compilation_cache
     from cifar_jax.runtime.environment import OutOfMemory, memory_in_words, require_device
-    from cifar_jax.runtime.score import evaluate_run
+    from cifar_jax.runtime.score import describe_accuracies, evaluate_run
 
     _interruptible()
     require_device(gpu=options.require_gpu)
@@ -187,7 +169,7 @@ def _eval(options: argparse.Namespace, overrides: Sequence[str], command: str) -
     if options.json:
         print(json.dumps(found, indent=2))
     else:
-        print(_accuracy_text(found, options.split))
+        print(describe_accuracies(found, options.split))
         print(f"{'step':22} {found['step']}")
     return 0
 
@@ -221,6 +203,11 @@ def _data(options: argparse.Namespace, overrides: Sequence[str], command: str) -
     for name, array in dataset._asdict().items():
         print(f"{name:13} {array.dtype} {list(array.shape)}  sha256 {sha256(array)}")
     return 0
+
+
+def _drop_output() -> None:
+    """Let what is still to be written to standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interruptible() -> None:

@@ -3,7 +3,7 @@
     checkpoints/<step>/state/          the TrainState, as orbax stores it
     checkpoints/<step>/progress.json   what the host knows: the epochs' history, and more
     checkpoints/<step>/SHA256SUMS      of every file; see manifest.py
-    checkpoints/latest                 the newest step, and the SHA-256 of its SHA256SUMS
+    checkpoints/latest                 the newest step: a deleted checkpoint is missed
 
 A checkpoint is written beside its place, summed, flushed to the disk, renamed, and then pointed at.
 What a process that died has left, and what was damaged since, is dealt with in recovery.py.
@@ -15,7 +15,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def save(folder: Path, state: TrainState, progress: dict[str, Any]) -> Path:
             _reserve(partial / "space", needed)
             _write_state(partial.absolute() / "state", state, needed)
             write_json(partial / "progress.json", progress)
-            digest = manifest.write(partial)
+            manifest.write(partial)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)  # it may be what filled the disk
             raise
@@ -80,7 +80,7 @@ def save(folder: Path, state: TrainState, progress: dict[str, Any]) -> Path:
             set_aside(final, "other")  # not one of ours
         partial.rename(final)
         flush_to_disk(folder)
-        point(folder, step, digest)
+        point(folder, step)
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -153,10 +153,18 @@ def read_progress(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}/progress.json: cannot be read: {error}") from error
 
 
-def latest_valid(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a run, or None; changes nothing."""
-    found = reversed(steps(folder).values())
-    return next((path for path in found if damage(path) is None), None)
+def latest_valid(folder: Path, report: Callable[[str], None] = lambda line: None) -> Path | None:
+    """The newest whole checkpoint of a run, or None; changes nothing.
+
+    Args:
+      folder: of all checkpoints of a run; it need not exist.
+      report: told each damaged checkpoint that is passed over.
+    """
+    for path in reversed(steps(folder).values()):
+        if (reason := damage(path)) is None:
+            return path
+        report(reason)
+    return None
 
 
 def damage(path: Path) -> str | None:
@@ -176,9 +184,9 @@ def _check(path: Path) -> None:
         raise CheckpointError(f"damaged: {error}") from error
 
 
-def point(folder: Path, step: int, digest: str) -> None:
-    """Name the newest checkpoint in ``latest``; ``digest`` is that of its manifest."""
-    write_text(folder / POINTER, f"{step} {digest}\n")
+def point(folder: Path, step: int) -> None:
+    """Name the newest checkpoint in ``latest``."""
+    write_text(folder / POINTER, f"{step}\n")
 
 
 def steps(folder: Path) -> dict[int, Path]:

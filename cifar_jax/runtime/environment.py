@@ -83,12 +83,10 @@ def require_device(*, gpu: bool) -> None:
     try:
         found = jax.default_backend()
     except (RuntimeError, AssertionError) as error:
-        wanted = os.environ.get("JAX_PLATFORMS")
-        reason = " ".join(str(error).split()) or "it is not there"
-        raise ConfigError(
-            f"jax {jax.__version__} must have the device that JAX_PLATFORMS names, {wanted!r}: "
-            f"{reason}"
-        ) from error
+        text = f"jax {jax.__version__} has no device"
+        if wanted := os.environ.get("JAX_PLATFORMS"):
+            text += f" as JAX_PLATFORMS names it, {wanted!r}"
+        raise ConfigError(f"{text}: {' '.join(str(error).split()) or 'none was found'}") from error
     if gpu and found != "gpu":
         raise ConfigError(
             f"--require-gpu: jax {jax.__version__} must have a GPU, not {found} only "

@@ -28,7 +28,7 @@ def dump(sums: Mapping[str, str]) -> bytes:
       sums: the SHA-256 in hexadecimal digits of each file, by its path with slashes.
     """
     lines = "".join(f"{value}  {name}\n" for name, value in sorted(sums.items())).encode()
-    return lines + f"# {_sha256(lines)}\n".encode()
+    return lines + f"# {hashlib.sha256(lines).hexdigest()}\n".encode()
 
 
 def parse(content: bytes) -> dict[str, str]:
@@ -48,35 +48,24 @@ def parse(content: bytes) -> dict[str, str]:
     return sums
 
 
-def write(folder: Path) -> str:
-    """Write the manifest of all files in a folder, and wait until all of it is on the disk.
-
-    Returns:
-      The manifest's own SHA-256.
-    """
+def write(folder: Path) -> None:
+    """Write the manifest of all files in a folder, and wait until all of it is on the disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
     sums = {path.relative_to(folder).as_posix(): _sha256_of(path) for path in files}
-    content = dump(sums)
-    (folder / NAME).write_bytes(content)
+    (folder / NAME).write_bytes(dump(sums))
     for path in [*folder.rglob("*"), folder]:
         flush_to_disk(path)
-    return _sha256(content)
 
 
-def check(folder: Path) -> str:
+def check(folder: Path) -> None:
     """Compare a folder with its manifest; files that it does not name are passed over.
-
-    Returns:
-      The manifest's own SHA-256.
 
     Raises:
       ManifestError: naming the first file that is missing, damaged or cannot be read.
     """
     path = folder / NAME
     try:
-        content = path.read_bytes()
-        sums = parse(content)
-        for name, expected in sums.items():
+        for name, expected in parse(path.read_bytes()).items():
             path = folder / name
             value = _sha256_of(path)
             if value != expected:
@@ -86,11 +75,6 @@ def check(folder: Path) -> str:
         raise ManifestError(f"{path}: {error.strerror or error}") from error
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from error
-    return _sha256(content)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _sha256_of(path: Path) -> str:

@@ -16,7 +16,6 @@ from cifar_jax.runtime.checkpoint import (
     set_aside,
     steps,
 )
-from cifar_jax.runtime.manifest import check
 
 Say = Callable[[str], None]
 
@@ -98,7 +97,7 @@ def recover(
                 f"going on from {chosen}"
             )
     if pointed != chosen:
-        point(folder, chosen, check(folder / str(chosen)))
+        point(folder, chosen)
     return Recovered(
         folder / str(chosen), whole[chosen], {step for step in whole if step <= chosen}
     )
@@ -127,10 +126,9 @@ def _read_pointer(folder: Path) -> tuple[int | None, str | None]:
         return None, None
     except (OSError, ValueError) as error:
         return None, f"{path}: ignored: {error}"
-    match = re.fullmatch(r"([0-9]{1,18}) [0-9a-f]{64}\n", text)
-    if not match:
-        return None, f"{path}: ignored: it must have a step and a SHA-256"
-    return int(match[1]), None
+    if not re.fullmatch(r"[0-9]{1,18}\n", text):
+        return None, f"{path}: ignored: it must be a step"
+    return int(text), None
 
 
 def _strangers(folder: Path) -> list[Path]:

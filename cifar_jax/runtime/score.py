@@ -1,6 +1,6 @@
 """What a network is worth: the figures of results.json and of the command "eval"."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,7 @@ def restore_selected(
       CheckpointError: when the run has no such checkpoint or it cannot be read.
     """
     saved = checkpoint.steps(run.checkpoints)
-    last = None
-    for path in reversed(saved.values()):
-        if (damage := checkpoint.damage(path)) is None:
-            last = path
-            break
-        report(damage)
+    last = checkpoint.latest_valid(run.checkpoints, report)
     if last is None:
         kind = "whole checkpoint" if saved else "checkpoint"
         raise checkpoint.CheckpointError(f"{run.checkpoints}: there is no {kind}")
@@ -123,3 +118,27 @@ def evaluate_run(
     inputs = load_inputs(config, report=lambda line: None)
     images = inputs.test if split == "test" else inputs.validation
     return {"step": int(state.step), **score(config, state, images, split)}
+
+
+def describe_results(results: Mapping[str, Any], workdir: Path) -> str:
+    """A few lines for people about a finished run."""
+    lines = {
+        "epoch": f"{results['selected_epoch']} of {results['epochs']}",
+        "parameters": f"{results['parameters']:,}",
+        "images/s": f"{results['images_per_second']:.0f}",
+        "results": workdir / "results.json",
+    }
+    return "\n".join(
+        [describe_accuracies(results, "test"), *(f"{k:22} {v}" for k, v in lines.items())]
+    )
+
+
+def describe_accuracies(found: Mapping[str, Any], split: str) -> str:
+    """Lines for people about the figures of :func:`score`."""
+    lines = {
+        f"{split} accuracy": found[f"{split}_accuracy"],
+        "with averaged weights": found[f"ema_{split}_accuracy"],
+        f"  and tta {found['tta']}": found["tta_accuracy"],
+        **{f"  {name}": value for name, value in found["per_class_accuracy"].items()},
+    }
+    return "\n".join(f"{k:22} {'none' if v is None else f'{v:.2%}'}" for k, v in lines.items())

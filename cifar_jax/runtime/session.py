@@ -59,10 +59,11 @@ class Session:
         self.partial: Sums | None = saved.get("partial")
         self.trainer = trainer = Trainer(config)
         trainer.compile_seconds = saved["compile_seconds"]
+        lanes = trainer.model.lanes
         self.environment = {
             "versions": environment.versions(),
             "device": environment.device(),
-            "lanes": trainer.model.lanes,
+            "convolutions": f"native, {lanes} lanes" if lanes else "plain",
         }
         self.step = int(last.name) if last else 0
         batch = config.train.batch_size

@@ -14,6 +14,7 @@ import datetime
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,6 @@ from cifar_jax.runtime.compatibility import require_same
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 PICTURES = ("curves.png", "confusion.png", "augmentations.png")
-
-
 RESULTS = {  # without which results.json is not that of a run
     *("test_accuracy", "ema_test_accuracy", "tta", "tta_accuracy", "per_class_accuracy"),
     *("selected_epoch", "epochs", "parameters", "images_per_second"),
@@ -67,11 +66,11 @@ class Workdir:
 
         if not os.fsdecode(self.path).isprintable():  # bytes that are not UTF-8, for one
             raise ConfigError(f"{str(self.path)!r}: the name of a workdir must be printable UTF-8")
-        lock, notes = self.path / ".lock", []
+        lock = self.path / ".lock"
+        notes: list[str] = []
         with contextlib.ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                lock.touch()
                 try:
                     stack.enter_context(locked(lock, refuse))
                 except OSError as error:
@@ -112,10 +111,8 @@ class Workdir:
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.config}: not a run's config: {error}") from error
 
-    def read_results(self) -> dict[str, Any] | None:
-        """The results of a finished run, else None."""
-        if not self.results.exists():
-            return None
+    def read_results(self) -> dict[str, Any]:
+        """Read results.json; raises ConfigError when it is broken."""
         try:
             results = json.loads(self.results.read_text(encoding="utf-8"))
             if missing := RESULTS - set(results):
@@ -147,8 +144,8 @@ class Workdir:
             self._append(self.log, "\n")
         if len(content) < saved:
             return [f"the log has lost {saved - len(content):,} bytes"]
-        again = content[saved:].count(b" epoch ")
-        return [f"the last {again} epochs in the log are trained again"] if again else []
+        again = len(re.findall(rb"^\S+ epoch \d+/\d+ ", content[saved:], re.MULTILINE))
+        return [f"epochs in the log that are trained again: {again}"] if again else []
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl anew."""

@@ -7,6 +7,7 @@ import json
 import struct
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,18 @@ def mutate(content: bytes, changes: list[tuple[int, int]]) -> bytes:
     return bytes(changed)
 
 
+def decoded(function: Callable[[bytes], np.ndarray], data: bytes, requirement: str):
+    """What the function makes of the data; None where it refuses them, in one line."""
+    refusal = ""
+    try:
+        return function(data)
+    except DataError as error:
+        refusal = str(error)
+    assert requirement in refusal
+    assert "\n" not in refusal
+    return None
+
+
 CHANGES = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), max_size=8)
 ONE_IMAGE = encode_png(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3))
 
@@ -75,16 +88,8 @@ ONE_IMAGE = encode_png(np.arange(3072, dtype=np.uint8).reshape(32, 32, 3))
 @given(st.binary(max_size=200) | CHANGES.map(lambda changes: mutate(ONE_IMAGE, changes)))
 @example(ONE_IMAGE)
 def test_any_bytes_are_an_image_or_refused(data):
-    pixels, refusal = None, ""
-    try:
-        pixels = decode_png(data)
-    except DataError as error:
-        refusal = str(error)
-    if pixels is None:
-        assert "an image must be PNG, 32x32 RGB" in refusal
-        assert "\n" not in refusal
-    else:
-        assert (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
+    pixels = decoded(decode_png, data, "an image must be PNG, 32x32 RGB")
+    assert pixels is None or (pixels.shape, pixels.dtype) == ((32, 32, 3), np.uint8)
 
 
 ANY_JSON = st.recursive(
@@ -98,15 +103,8 @@ ANY_JSON = st.recursive(
 @example(b"[" * 100_000)
 @example(b"[9" * 5 + b"]")
 def test_any_bytes_are_labels_or_refused(data):
-    labels, refusal = None, ""
-    try:
-        labels = mirror.decode_labels(data)
-    except DataError as error:
-        refusal = str(error)
-    if labels is None:
-        assert "labels must be" in refusal
-        assert "\n" not in refusal
-    else:
+    labels = decoded(mirror.decode_labels, data, "labels must be")
+    if labels is not None:
         assert labels.dtype == np.uint8
         assert labels.tolist() == json.loads(data)
 

@@ -1,9 +1,11 @@
 """The real command, on a run of a few seconds, with faults of the tests' making."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +31,23 @@ class Run(NamedTuple):
 
 
 def command(
-    workdir: Path, *words: Any, name: str = "train", fault: str = "", **environment: str
+    workdir: Path,
+    *words: Any,
+    name: str = "train",
+    fault: str = "",
+    limit: str = "",
+    **environment: str,
 ) -> Command:
-    """A command on ``workdir``; ``fault`` as in inject/sitecustomize.py."""
+    """A command on ``workdir``.
+
+    Args:
+      workdir: of the run.
+      *words: more of the command line.
+      name: of the command.
+      fault: as in inject/sitecustomize.py.
+      limit: a command of the shell that goes before, as ``ulimit -f 9``.
+      **environment: more variables.
+    """
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -45,7 +61,23 @@ def command(
         }
     named = [] if name == "train" else [name]
     line = [sys.executable, "main.py", *named, *WORDS, "--workdir", str(workdir), *map(str, words)]
+    if limit:
+        line = ["bash", "-c", f'{limit}; exec "$@"', "bash", *line]
     return Command(line, ROOT, env)
+
+
+@contextlib.contextmanager
+def begun(
+    workdir: Path, *words: Any, until: str, **options: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """The command of :func:`command`, once it has printed a line with ``until`` in it."""
+    given = command(workdir, *words, **options)
+    with subprocess.Popen(
+        given.args, cwd=given.cwd, env=given.env, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert any(until in line for line in process.stdout)
+        yield process
 
 
 def start(workdir: Path, *words: Any, **options: Any) -> subprocess.CompletedProcess[str]:

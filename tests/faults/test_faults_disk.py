@@ -1,10 +1,9 @@
 """Disks that are full, and folders that cannot be written to."""
 
 import re
-import subprocess
 
 import pytest
-from fault_runs import command, start
+from fault_runs import start
 
 REFUSALS = {  # events from which on the system refuses, one session of the run after the other
     "write checkpoints/.8.partial/.progress": "checkpoints/.8.partial/progress.json",
@@ -34,16 +33,8 @@ def test_a_full_disk(tmp_path, assert_finishes):
 
 def test_a_limit_of_the_size_of_files(tmp_path, assert_finishes):
     """The system itself refuses."""
-    workdir, given = tmp_path / "run", command(tmp_path / "run")
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 9; exec "$@"', "bash", *given.args],  # KiB
-        cwd=given.cwd,
-        env=given.env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    workdir = tmp_path / "run"
+    done = start(workdir, limit="ulimit -f 9")  # KiB
     assert done.returncode == 1, done.stderr
     assert re.fullmatch(
         r"main\.py: \S+/checkpoints/8: cannot be written: File too large: [\d,]+ bytes needed, "

@@ -1,11 +1,10 @@
 """kill -9, in each phase of a run."""
 
 import signal
-import subprocess
 import time
 
 import pytest
-from fault_runs import assert_json_is_whole, command, start
+from fault_runs import assert_json_is_whole, begun, start
 
 PHASES = [  # events before which a session of the run is killed, one session after the other
     "mkdir checkpoints/.8.partial/state",
@@ -41,15 +40,9 @@ def test_killed_in_each_phase(assert_finishes, tmp_path):
 
 @pytest.mark.parametrize("delay", [0.0, 0.3])
 def test_killed_while_it_trains_or_evaluates(assert_finishes, tmp_path, delay):
+    """The program is in the cache, from the run that nothing happens to."""
     workdir = tmp_path / "run"
-    given = command(workdir)
-    with subprocess.Popen(
-        given.args, cwd=given.cwd, env=given.env, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "compiled in" in line or "loaded from the compilation cache" in line:
-                break
+    with begun(workdir, until="loaded from the compilation cache in") as process:
         time.sleep(delay)
         process.kill()
     assert process.returncode == -signal.SIGKILL

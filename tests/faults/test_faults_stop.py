@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from fault_runs import WORDS, command, read, start
+from fault_runs import WORDS, begun, command, read, start
 
 NOTICE = "stopping after this chunk of steps; once more to stop at once"
 
@@ -24,32 +24,26 @@ def test_sigterm_saves_and_says_how_to_go_on(stopped, halfway, assert_finishes):
 
 
 @pytest.mark.usefixtures("hears_ctrl_c")
-def test_ctrl_c_inside_an_epoch_then_a_second_signal(tmp_path, reference, assert_finishes):
+def test_ctrl_c(tmp_path, assert_finishes):
     workdir = tmp_path / "run"
-    done = start(workdir, fault="INT 6 write log.txt")  # "compiled in": the loop begins
+    done = start(workdir, fault="INT 1 write metrics.jsonl")
     assert done.returncode == 130
     assert "stopped by SIGINT; to go on: python main.py" in done.stderr
-    given = command(workdir)
-    with subprocess.Popen(
-        given.args, cwd=given.cwd, env=given.env, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("epoch "):
-                break
-        process.send_signal(signal.SIGTERM)
-        process.send_signal(signal.SIGINT)
-    assert process.returncode in (130, 143)
     assert_finishes(workdir)
 
 
+def test_a_second_signal(halfway, assert_finishes):
+    done = start(halfway, fault="TERM,TERM 1 write checkpoints/.24.partial/SHA256SUMS")
+    assert done.returncode == 143
+    assert done.stderr == f"{NOTICE}\n"  # and nothing more: it has gone at once
+    assert (halfway / "checkpoints" / ".24.partial").exists()  # in the middle of saving
+    assert not (halfway / "checkpoints" / "24").exists()
+    assert_finishes(halfway)
+
+
 def test_two_runs_in_one_workdir(halfway, assert_finishes):
-    given = command(halfway, "--train.epochs", 2000, "--allow-config-change")
-    with subprocess.Popen(
-        given.args, cwd=given.cwd, env=given.env, stdout=subprocess.PIPE, text=True
-    ) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline()
+    words = ("--train.epochs", 2000, "--allow-config-change")
+    with begun(halfway, *words, until="cifar_jax") as first:
         second = start(halfway)
         first.kill()
     assert second.returncode == 2
@@ -137,4 +131,6 @@ def test_a_gpu_that_is_not_there(tmp_path):
     assert os.listdir(tmp_path) == []
     done = start(tmp_path / "run", JAX_PLATFORMS="cuda")
     assert done.returncode == 2
-    assert re.fullmatch(r"main\.py: jax \S+ must have the device .*'cuda': .*\n", done.stderr)
+    assert re.fullmatch(
+        r"main\.py: jax \S+ has no device as JAX_PLATFORMS names it, 'cuda': .*\n", done.stderr
+    )

@@ -130,16 +130,7 @@ def test_too_little_memory(tmp_path):
     """The system refuses what a batch of 20,000 images needs."""
     words = ("--data.train-examples", 20_000, "--train.batch-size", 20_000)
     wide = ("--model.stem", 64, "--model.stages", 64, 128)
-    given = command(tmp_path / "run", *words, *wide)
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -v 6000000; exec "$@"', "bash", *given.args],
-        cwd=given.cwd,
-        env=given.env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = start(tmp_path / "run", *words, *wide, limit="ulimit -v 6000000")  # KiB
     assert done.returncode == 1, done.stderr
     hint = "is out of memory with train.batch_size 20000: try --train.batch-size 10000\n"
     assert done.stderr.endswith(hint)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -16,6 +17,7 @@ from cifar_jax.config import (
     TrainConfig,
     validate,
 )
+from cifar_jax.runtime.train import train
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +32,15 @@ def tiny() -> Config:
             eval=EvalConfig(batch_size=64),
         )
     )
+
+
+@pytest.fixture(scope="session")
+def whole(
+    tiny: Config, tmp_path_factory: pytest.TempPathFactory, compilation_cache: None
+) -> tuple[Path, dict[str, Any]]:
+    """A finished run of the tiny config: its folder and its results."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    return workdir, train(tiny, workdir, command="python main.py")
 
 
 @pytest.fixture(scope="session", autouse=True)

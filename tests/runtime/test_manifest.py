@@ -53,8 +53,8 @@ def test_sha256sum_reads_it(tmp_path):
     (tmp_path / "a folder").mkdir()
     (tmp_path / "a folder" / "x").write_text("x")
     (tmp_path / "y").write_text("y")
-    digest = manifest.write(tmp_path)
-    assert manifest.check(tmp_path) == digest
+    manifest.write(tmp_path)
+    manifest.check(tmp_path)
     done = subprocess.run(
         ["sha256sum", "-c", "--strict", manifest.NAME],
         cwd=tmp_path,
@@ -65,4 +65,4 @@ def test_sha256sum_reads_it(tmp_path):
     assert done.stdout == "a folder/x: OK\ny: OK\n", done.stderr
     assert done.returncode == 0
     (tmp_path / "more").write_text("a file that it does not name")
-    assert manifest.check(tmp_path) == digest
+    manifest.check(tmp_path)

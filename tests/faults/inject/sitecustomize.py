@@ -1,8 +1,9 @@
 """Faults for a process that the tests start: Python imports this by its name, from PYTHONPATH.
 
 FAULT_FOLDER   the folder whose files count
-FAULT          "<what> <n> <pattern>": at the n-th event that matches, die (KILL), hear a signal
-               (TERM, INT), or from then on be refused by the system (ENOSPC, EROFS, ...)
+FAULT          "<what> <n> <pattern>": at the n-th event that matches, die (KILL), hear signals
+               (TERM, INT; "TERM,TERM" is two of them, half a second between), or from then on
+               be refused by the system (ENOSPC, EROFS, ...)
 FAULT_EVENTS   a file that each event is written to, as "<event> <path in the folder>"
 """
 
@@ -11,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import time
 
 FOLDER = os.environ.get("FAULT_FOLDER")
 WRITING = os.O_WRONLY | os.O_RDWR
@@ -42,7 +44,9 @@ class _Faults:
         if code is not None and self.left <= 0:
             raise OSError(code, os.strerror(code), path)
         if code is None and self.left == 0:
-            os.kill(os.getpid(), getattr(signal, f"SIG{self.what}"))
+            for name in self.what.split(","):
+                os.kill(os.getpid(), getattr(signal, f"SIG{name}"))
+                time.sleep(0.5 * self.what.count(","))
 
     def hear(self, event, args):
         if event == "open" and isinstance(args[0], (str, bytes)):

@@ -1,0 +1,208 @@
+"""Runs that were interrupted, and what they meet when they go on."""
+
+import concurrent.futures
+import errno
+import fcntl
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from tiny_runs import TIMES, change, interrupt_at, read_metrics, stop
+
+from cifar_jax.runtime import checkpoint, environment, score
+from cifar_jax.runtime.train import train
+from cifar_jax.runtime.trainer import Trainer, TrainingError
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+@pytest.mark.parametrize("moment", ["prune", "save"])
+def test_resumed_equals_uninterrupted_bit_for_bit(
+    whole, tiny, tmp_path, monkeypatch, epochs, moment
+):
+    original = getattr(checkpoint, moment)
+    calls = []
+
+    def interrupt(*args):
+        calls.append(args)
+        if len(calls) == epochs:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, moment, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, tmp_path)
+    results = train(tiny, tmp_path)
+    expected = whole[1]
+    same = results.keys() - TIMES - {"command", "compile_seconds", "date"}
+    assert {name: results[name] for name in same} == {name: expected[name] for name in same}
+    rows, whole_rows = (
+        [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(path)]
+        for path in (tmp_path, whole[0])
+    )
+    assert rows == whole_rows
+    assert results["compile_seconds"] > 0
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 4, 7])
+def test_stopped_inside_an_epoch_and_resumed_bit_for_bit(whole, tiny, tmp_path, chunks):
+    """Two chunks make an epoch; a signal comes in the given one."""
+    stop(tiny, tmp_path, chunks)
+    last = checkpoint.latest_valid(tmp_path / "checkpoints")
+    assert last is not None
+    assert last == tmp_path / "checkpoints" / str(5 * chunks)
+    progress = checkpoint.read_progress(last)
+    assert len(progress["history"]) == chunks // 2
+    assert (progress["partial"] is None) == (chunks % 2 == 0)
+    results = train(tiny, tmp_path)
+    assert results["weights_sha256"] == whole[1]["weights_sha256"]
+    rows, whole_rows = (
+        [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(path)]
+        for path in (tmp_path, whole[0])
+    )
+    assert rows == whole_rows
+    log = (tmp_path / "log.txt").read_text()
+    inside = " and 5 steps" if chunks % 2 else ""
+    assert f"continuing after epoch {chunks // 2}{inside}, from " in log
+
+
+def test_stopped_without_a_validation_split(tiny, tmp_path):
+    """Between two checkpoints of whole epochs, again and again."""
+    config = change(
+        tiny, data={"validation_examples": 0}, train={"epochs": 5, "checkpoint_every": 4}
+    )
+    expected = train(config, tmp_path / "whole")
+    for session in range(3):
+        stop(config, tmp_path / "run", chunks=3)
+        step = 15 * (session + 1)
+        assert max(checkpoint.steps(tmp_path / "run" / "checkpoints")) == step
+    results = train(config, tmp_path / "run")
+    assert results["weights_sha256"] == expected["weights_sha256"]
+    rows = read_metrics(tmp_path / "run")
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    assert not any("lost" in row for row in rows)
+    assert score.evaluate_run(tmp_path / "run", config)["test_accuracy"] == results["test_accuracy"]
+
+
+def test_fewer_epochs_than_were_begun(tiny, tmp_path):
+    stop(tiny, tmp_path, chunks=5)
+    fewer = change(tiny, train={"epochs": 2})
+    results = train(fewer, tmp_path, allow_config_change=True)
+    assert results["epochs"] == 2
+    found = score.evaluate_run(tmp_path, fewer)
+    assert found["step"] == 10 * results["selected_epoch"]
+    for name in ("test_accuracy", "ema_test_accuracy", "tta_accuracy"):
+        assert found[name] == results[name]
+
+
+def test_a_change_of_the_momentum(tiny, tmp_path):
+    stop(tiny, tmp_path, chunks=3)
+    other = change(tiny, optim={"momentum": 0.0})
+    results = train(other, tmp_path, allow_config_change=True)
+    expected = {"step": 15, "field": "optim.momentum", "old": 0.9, "new": 0.0}
+    assert results["config_changes"] == [expected]
+
+
+def test_checkpoints_that_are_gone_are_not_forgotten(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "prune", interrupt_at(3, checkpoint.prune))
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = (tmp_path / "metrics.jsonl").read_text()
+    message = r"there is no checkpoint, but \S+metrics\.jsonl has 3 epochs: put"
+    with pytest.raises(checkpoint.CheckpointError, match=message):
+        train(tiny, tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_evaluation_names_a_damaged_checkpoint(whole, tiny, tmp_path):
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    newest = run / "checkpoints" / "40"
+    (newest / "progress.json").write_text("")
+    said: list[str] = []
+    found = score.evaluate_run(run, tiny, report=said.append)
+    assert found["step"] in (30, 10 * whole[1]["selected_epoch"])
+    assert said[0].startswith(f"damaged: {newest / 'progress.json'}: SHA-256 must be")
+    assert newest.exists()
+
+
+def test_a_run_that_was_stopped_in_its_first_epoch_has_nothing_to_evaluate(tiny, tmp_path):
+    stop(tiny, tmp_path, chunks=1)
+    with pytest.raises(checkpoint.CheckpointError, match="5: no epoch is finished"):
+        score.evaluate_run(tmp_path, tiny)
+    assert score.evaluate_run(tmp_path, tiny, step=5)["step"] == 5
+
+
+def test_the_selected_checkpoint_is_lost(tiny, tmp_path, monkeypatch):
+    """Epochs whose weights are gone cannot be selected any more, and the log says so."""
+    config = change(tiny, train={"epochs": 6, "keep_checkpoints": 1, "min_delta": 1.0})
+    with monkeypatch.context() as patch:  # a gain of more than 1 there is none: epoch 1 is the best
+        patch.setattr(checkpoint, "prune", interrupt_at(3, checkpoint.prune))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path)
+    (tmp_path / "checkpoints" / "10" / "progress.json").write_text("{}")
+    (tmp_path / "checkpoints" / "20" / "progress.json").write_text("{}")
+    results = train(config, tmp_path)
+    assert results["selected_epoch"] == 3
+    assert [row.get("lost") for row in read_metrics(tmp_path)] == [True, True, *[None] * 4]
+    log = (tmp_path / "log.txt").read_text()
+    assert "set aside as 10.damaged; going on from 30" in log
+    assert "the selected epoch's checkpoint is lost: epochs without one are left out" in log
+    assert set(checkpoint.steps(tmp_path / "checkpoints")) == {30, 60}
+
+
+def test_weights_that_are_not_finite_are_not_saved(tiny, tmp_path, monkeypatch):
+    config = change(tiny, data={"validation_examples": 0}, train={"epochs": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "prune", interrupt_at(1, checkpoint.prune))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path)
+    train_epoch = Trainer.train_epoch
+
+    def overflow(self, *args, **options):
+        state, sums = train_epoch(self, *args, **options)
+        leaves, structure = jax.tree.flatten(state.ema_params)
+        leaves[-1] = leaves[-1] + np.float32(np.inf)
+        return state.replace(ema_params=jax.tree.unflatten(structure, leaves)), sums
+
+    monkeypatch.setattr(Trainer, "train_epoch", overflow)
+    with pytest.raises(TrainingError, match=r"step 20: \S+ has a NaN or an infinity"):
+        train(config, tmp_path)
+    assert set(checkpoint.steps(tmp_path / "checkpoints")) == {10}
+
+
+def test_out_of_memory_is_one_line(tiny, tmp_path, monkeypatch):
+    def exhausted(self, *args, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n")
+
+    monkeypatch.setattr(Trainer, "train_epoch", exhausted)
+    with pytest.raises(environment.OutOfMemory) as error:
+        train(tiny, tmp_path)
+    assert str(error.value).endswith(
+        " is out of memory with train.batch_size 20: try --train.batch-size 10"
+    )
+
+    def other(self, *args, **options):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    monkeypatch.setattr(Trainer, "train_epoch", other)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        train(tiny, tmp_path)
+
+
+def test_a_file_system_without_locks(tiny, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    train(change(tiny, train={"epochs": 1}), tmp_path)
+    log = (tmp_path / "log.txt").read_text()
+    assert f"{tmp_path / '.lock'}: No locks available: see that only one run uses the" in log
+
+
+def test_a_library_call_in_another_thread(whole, tiny, tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        results = pool.submit(train, tiny, tmp_path).result()
+    assert results["weights_sha256"] == whole[1]["weights_sha256"]

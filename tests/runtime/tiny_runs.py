@@ -1,0 +1,56 @@
+"""What tests of whole runs share: other configs, metrics, and ways to interrupt."""
+
+import dataclasses
+import json
+import signal
+
+import pytest
+
+from cifar_jax.config import Config
+from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.signals import Interrupted, listening
+from cifar_jax.runtime.train import train
+
+TIMES = {"seconds", "images_per_second"}
+
+
+def change(config: Config, **sections) -> Config:
+    parts = {
+        name: dataclasses.replace(getattr(config, name), **fields)
+        for name, fields in sections.items()
+    }
+    return dataclasses.replace(config, **parts)
+
+
+def read_metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def interrupt_at(call, original=lambda *_: None):
+    """Stands for ``original`` and raises KeyboardInterrupt at the given call."""
+    calls = []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    return interrupted
+
+
+def stop(config, folder, chunks, signum=signal.SIGTERM):
+    """Train until a signal comes in the given chunk of steps."""
+    advance, calls = Progress.advance, []
+
+    def interrupt(self, *args, **values):
+        calls.append(args)
+        if len(calls) == chunks:
+            signal.raise_signal(signum)
+        advance(self, *args, **values)
+
+    with pytest.MonkeyPatch.context() as patch, listening() as asked:
+        patch.setattr(Progress, "advance", interrupt)
+        with pytest.raises(Interrupted, match=f"stopped by {signal.Signals(signum).name}"):
+            train(config, folder, stop=asked)
+    assert len(calls) == chunks
