@@ -1,4 +1,4 @@
-"""The command: ``python main.py [train|eval|summary|data] --config configs/200k.py``."""
+"""The command: ``python main.py [train|sweep|eval|export|summary|data] ...``."""
 
 import os
 import signal

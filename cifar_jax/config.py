@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cifar_jax.errors import ConfigError
 from cifar_jax.overrides import override
 from cifar_jax.ranges import (
-    ConfigError,
     Count,
     CountOrOff,
     NonNegative,
@@ -29,7 +29,6 @@ TRAIN_IMAGES = 50_000  # in the training set of CIFAR-10
 IMAGE_SIDE = 32  # pixels
 MOST_STEPS = 2**31 - 1  # of a run: the step is an int32
 SYNTHETIC_IMAGES = 5_000  # trained on when data.source is synthetic and data.train-examples is 0
-
 
 Source = Literal[
     "auto", "cache", "tfds", "archive", "huggingface", "mirror", "download", "synthetic"
@@ -49,12 +48,14 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The depthwise-separable residual network."""
+    """The network; both are residual and of depthwise-separable convolutions."""
 
+    architecture: Literal["separable", "preact"] = "separable"  # preact: with gates, see models/
     stem: Count = 20  # channels of the stem
     stages: tuple[Count, ...] = (20, 40, 80, 160)  # channels of each stage
     blocks: Count = 2  # residual blocks in each stage
     dropout: Annotated[float, Range(0, 0.99)] = 0.2  # probability, before the dense layer
+    identity: bool = False  # depthwise kernels start as the identity, else Kaiming-normal
     dtype: Literal["float32", "bfloat16"] = "float32"  # computation; parameters stay float32
     convolutions: Literal["auto", "plain", "native"] = "auto"  # native: in C++, for a CPU
 
@@ -64,6 +65,8 @@ class AugmentConfig:
     """Pixel operations, drawn for each image, in this order; then one mix, drawn for each batch."""
 
     flip: Probability = 0.5  # probability of a horizontal flip
+    random_crop: Probability = 0.0  # probability of a shift by whole pixels
+    padding: Annotated[int, Range(1, IMAGE_SIDE - 1)] = 4  # largest such shift [pixels]
     shift_scale_rotate: Probability = 0.5  # probability of the affine operation
     shift: Annotated[float, Range(0, 1)] = 0.1  # largest shift along each axis [fraction of side]
     scale: Annotated[float, Range(0, 0.9)] = 0.1  # largest change of size [fraction]
@@ -92,14 +95,18 @@ class AugmentConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """SGD with momentum, a warm-up and a cosine, both by step, and the loss that it minimises."""
+    """SGD with momentum, or Muon; a warm-up and a fall, both by step; and the loss."""
 
+    optimizer: Literal["sgd", "muon"] = "sgd"  # muon: for the 1x1 kernels, sgd for the rest
     learning_rate: Annotated[float, Range(1e-12, 1e6)] = 0.05  # at the end of the warm-up
-    final_learning_rate: NonNegative = 0.0  # that the cosine falls to after the last step
+    schedule: Literal["cosine", "linear"] = "cosine"  # how it falls after the warm-up
+    final_learning_rate: NonNegative = 0.0  # that it falls to after the last step
     warmup: Annotated[float, Range(0, 1)] = 0.025  # linear warm-up [fraction of the run's steps]
     momentum: Annotated[float, Range(0, 0.9999)] = 0.9  # decay of the velocity
     nesterov: bool = False  # Nesterov's form of the momentum
     weight_decay: NonNegative = 1e-4  # L2 penalty, added to each gradient
+    muon_learning_rate: Positive = 0.05  # of the 1x1 kernels, on the same schedule
+    muon_weight_decay: NonNegative = 0.0  # of the 1x1 kernels, times their learning rate
     clip_norm: NonNegative = 1.0  # largest global norm of the gradient; 0: no clipping
     label_smoothing: Annotated[float, Range(0, 0.99)] = 0.1  # mass spread over all classes
     ema_decay: Annotated[float, Range(0, 0.999999)] = 0.999  # averaged weights, each step; 0: off

@@ -21,6 +21,35 @@ def target_mass(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.take_along_axis(targets, predicted, axis=-1)[:, 0]
 
 
+def calibration_error(probabilities: jax.Array, labels: jax.Array, *, bins: int = 15) -> jax.Array:
+    """The expected calibration error: how far confidence is from accuracy.
+
+    Predictions are sorted into ``bins`` equal intervals of the predicted class's probability; the
+    differences between each bin's mean probability and its accuracy are weighed by its size.
+
+    Args:
+      probabilities: [N, K], rows sum to 1.
+      labels: true classes [N].
+      bins: intervals of [0, 1].
+
+    Returns:
+      A scalar in [0, 1].
+
+    References:
+      Guo et al., On calibration of modern neural networks, https://arxiv.org/abs/1706.04599
+
+    >>> float(calibration_error(jnp.array([[0.75, 0.25], [0.75, 0.25]]), jnp.array([0, 1])))
+    0.25
+    """
+    confidence = jnp.max(probabilities, axis=-1)
+    right = (jnp.argmax(probabilities, axis=-1) == labels.astype(jnp.int32)).astype(
+        probabilities.dtype
+    )
+    bin_of = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    gaps = jnp.zeros(bins, probabilities.dtype).at[bin_of].add(confidence - right)
+    return jnp.sum(jnp.abs(gaps)) / len(labels)
+
+
 def confusion_matrix(predicted: jax.Array, labels: jax.Array, *, num_classes: int) -> jax.Array:
     """Count examples by true and predicted class.
 

@@ -1,4 +1,4 @@
-"""The optimiser: SGD as PyTorch defines it, with a schedule by step and a guard."""
+"""The optimiser: SGD as PyTorch defines it, or Muon, with a schedule by step and a guard."""
 
 from typing import Any
 
@@ -7,15 +7,17 @@ import jax.numpy as jnp
 import optax
 
 from cifar_jax.config import OptimConfig
+from cifar_jax.state import Packing
 
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of x, x^3 and x^5
 NEVER = 2**31 - 1  # apply_if_finite would accept a bad update after this many
 
 
 def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
-    """Linear warm-up to ``config.learning_rate``, then a cosine down to the final one.
+    """Linear warm-up to ``config.learning_rate``, then a cosine or a line down to the final one.
 
     Args:
-      config: learning_rate, final_learning_rate and warmup (a fraction of the steps).
+      config: schedule, learning_rate, final_learning_rate and warmup (a fraction of the steps).
       steps: of the whole run.
 
     Returns:
@@ -27,18 +29,20 @@ def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     """
     warmup = round(config.warmup * steps)
     peak = config.learning_rate
-    parts = [
-        optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1)),
-        optax.cosine_decay_schedule(
-            peak, max(steps - warmup, 1), alpha=config.final_learning_rate / peak
-        ),
-    ]
-    schedule = optax.join_schedules(parts, [warmup])
+    rise = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))
+    left, final = max(steps - warmup, 1), config.final_learning_rate
+    if config.schedule == "cosine":
+        fall = optax.cosine_decay_schedule(peak, left, alpha=final / peak)
+    else:
+        fall = optax.linear_schedule(peak, final, left)
+    schedule = optax.join_schedules([rise, fall], [warmup])
     return lambda step: schedule(jnp.asarray(step, jnp.float32))
 
 
-def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, add weight decay to the gradient, SGD with momentum.
+def make_optimizer(
+    config: OptimConfig, steps: int, packing: Packing | None = None
+) -> optax.GradientTransformation:
+    """Clip by global norm, add weight decay to the gradient, SGD with momentum; or Muon.
 
     Its state keeps the velocity as one vector, whether parameters are a tree or packed themselves
     (:class:`cifar_jax.state.Layout`): a tree of small arrays would take an operation for each.
@@ -49,18 +53,74 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     Args:
       config: the section "optim".
       steps: of the whole run.
+      packing: of the parameters; Muon needs it, to tell their matrices.
 
     Returns:
       An optax transformation; its update needs the parameters.
+
+    Raises:
+      ValueError: for Muon without a packing.
     """
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    chain = optax.chain(
-        clip,
-        optax.add_decayed_weights(config.weight_decay),
-        # a velocity in any case, so that its decay may change between two sessions of a run
-        optax.sgd(make_schedule(config, steps), config.momentum, config.nesterov),
-    )
+    decay = optax.add_decayed_weights(config.weight_decay)
+    schedule = make_schedule(config, steps)
+    # a velocity in any case, so that its decay may change between two sessions of a run
+    if config.optimizer == "sgd":
+        descend = optax.sgd(schedule, config.momentum, config.nesterov)
+    elif packing is None:
+        raise ValueError("optim.optimizer muon needs the packing of the parameters")
+    else:
+        descend = optax.chain(
+            optax.trace(config.momentum, config.nesterov),
+            _orthogonalize_matrices(config, packing),
+            optax.scale_by_learning_rate(schedule),
+        )
+    chain = optax.chain(clip, decay, descend)
     return optax.flatten(optax.apply_if_finite(chain, max_consecutive_errors=NEVER))
+
+
+def orthogonalize(matrices: jax.Array, *, iterations: int = 5) -> jax.Array:
+    """Bring all singular values near 1 (into about [0.7, 1.2]), by Newton-Schulz.
+
+    Args:
+      matrices: [..., M, N], each by itself.
+      iterations: of x <- a x + b x^3 + c x^5, after a division by the Frobenius norm.
+
+    Returns:
+      Matrices of the same shape, with the same singular vectors.
+
+    References:
+      Jordan et al., Muon, https://kellerjordan.github.io/posts/muon/
+    """
+    if matrices.shape[-2] > matrices.shape[-1]:
+        return orthogonalize(matrices.mT, iterations=iterations).mT
+    a, b, c = NEWTON_SCHULZ
+    x = matrices / (jnp.linalg.norm(matrices, axis=(-2, -1), keepdims=True) + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x
+
+
+def _orthogonalize_matrices(config: OptimConfig, packing: Packing) -> optax.GradientTransformation:
+    """Muon's step for kernels [1, 1, C, F], relative to the learning rate of the rest."""
+    relative = config.muon_learning_rate / config.learning_rate
+    groups: dict[tuple[int, ...], list[int]] = {}  # matrices of one shape go side by side
+    for index, shape in enumerate(packing.shapes):
+        if len(shape) == 4 and shape[:2] == (1, 1):
+            groups.setdefault(shape[2:], []).append(index)
+
+    def update(updates: Any, params: Any) -> Any:
+        leaves, weights = packing.split(updates), packing.split(params)
+        for shape, members in groups.items():
+            stack = orthogonalize(jnp.stack([leaves[i].reshape(shape) for i in members]))
+            stack *= max(1.0, shape[1] / shape[0]) ** 0.5
+            for i, matrix in zip(members, stack, strict=True):
+                step = matrix.reshape(-1) + config.muon_weight_decay * weights[i]
+                leaves[i] = relative * step
+        return jnp.concatenate(leaves)
+
+    return optax.stateless(update)
 
 
 def ema_update(averages: Any, values: Any, *, decay: float, step: jax.Array) -> Any:

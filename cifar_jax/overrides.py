@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from cifar_jax.ranges import ConfigError
+from cifar_jax.errors import ConfigError
 
 T = TypeVar("T")
 

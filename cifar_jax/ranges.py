@@ -4,9 +4,7 @@ import dataclasses
 import math
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-
-class ConfigError(Exception):
-    """A configuration that cannot be run: names the field, the requirement and the value."""
+from cifar_jax.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)

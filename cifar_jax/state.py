@@ -87,13 +87,16 @@ class Packing(NamedTuple):
         numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
         return (np if numpy else jnp).concatenate([leaf.reshape(-1) for leaf in leaves])
 
-    def unpack(self, vector: Any) -> Any:
-        """The inverse of :meth:`pack`; the gradient of a vector is then packed by itself."""
+    def split(self, vector: Any) -> list[Any]:
+        """The parts of a vector that are its leaves', not yet of their shapes."""
         sizes = [int(np.prod(shape)) for shape in self.shapes]
         if isinstance(vector, np.ndarray):
-            parts = np.split(vector, np.cumsum(sizes)[:-1])
-        else:
-            parts = jax.lax.split(vector, sizes)
+            return np.split(vector, np.cumsum(sizes)[:-1])
+        return list(jax.lax.split(vector, sizes))
+
+    def unpack(self, vector: Any) -> Any:
+        """The inverse of :meth:`pack`; the gradient of a vector is then packed by itself."""
+        parts = self.split(vector)
         leaves = [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
         return self.structure.unflatten(leaves)
 

@@ -81,6 +81,41 @@ def test_eval(smoke):
     assert f"validation accuracy    {results['validation_accuracy']:.2%}" in flip.stdout
 
 
+def test_exported_weights_give_the_same_figures(smoke, tmp_path):
+    workdir, _ = smoke
+    results = json.loads((workdir / "results.json").read_text())
+    done = run("export", "--workdir", workdir, "--output", tmp_path / "smoke", "--limits", "None.")
+    assert done.returncode == 0, done.stderr
+    assert f"{results['ema_test_accuracy']:.2%}" in done.stdout
+    found = run("eval", "--weights", tmp_path / "smoke", "--json")
+    assert found.returncode == 0, found.stderr
+    figures = json.loads(found.stdout)
+    assert figures["accuracy"] == figures["card_accuracy"] == results["ema_test_accuracy"]
+    assert figures["tta_accuracy"] == results["tta_accuracy"]
+    shown = run("eval", "--weights", tmp_path / "smoke", "--eval.tta", "none")
+    assert f"test accuracy          {results['ema_test_accuracy']:.2%}" in shown.stdout
+    assert f"  and tta none         {results['ema_test_accuracy']:.2%}" in shown.stdout
+    other = run("eval", "--weights", tmp_path / "smoke", "--model.stem", "9")
+    assert other.returncode == 2
+    assert "model.stem: 8 -> 9" in other.stderr
+    assert other.stderr.count("\n") == 1
+
+
+def test_sweep(tmp_path):
+    words = ("sweep", *SMOKE, "--workdir", tmp_path, "--seeds", "0", "1", "--train.epochs", "1")
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert found["ema_test_accuracy"]["n"] == 2
+    assert found["command"] == shlex.join(["python", "main.py", *map(str, words)])
+    lines = done.stdout.splitlines()
+    assert lines[-1] == str(tmp_path / "sweep.json")
+    assert f"mean           {found['ema_test_accuracy']['mean']:12.2%}" in done.stdout
+    again = run(*words)
+    assert again.stdout.splitlines()[-8:] == lines[-8:]
+
+
 @pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_and_again(smoke, tmp_path):
     command = [sys.executable, "main.py", *SMOKE, "--workdir", str(tmp_path)]
@@ -124,8 +159,18 @@ def test_ctrl_c_and_again(smoke, tmp_path):
         ("--config configs/absent.py", "configs/absent.py: no such config file"),
         ("--config", "expected one argument"),
         ("", "--config is required"),
-        ("trian --config configs/200k.py", "trian: no such command; there are train, eval"),
-        ("eval", "--workdir or --config is required"),
+        ("trian --config configs/200k.py", "trian: no such command; there are train, sweep"),
+        ("eval", "--workdir, --weights or --config is required"),
+        ("eval --weights nowhere", "nowhere/card.json: cannot be read: No such file"),
+        ("eval --weights nowhere --workdir x", "--weights: cannot be together with --workdir"),
+        ("eval --weights nowhere --split validation", "--split must be test for --weights"),
+        ("sweep --config configs/smoke.py --seeds 1 2 1", "--seeds must differ from each other"),
+        ("sweep --config configs/smoke.py --seeds -1", "train.seed must be between 0 and"),
+        ("sweep --config configs/smoke.py --seeds x", "invalid int value: 'x'"),
+        ("export --workdir nowhere", "--workdir and --output are required"),
+        ("export --workdir nowhere --output x", "nowhere/config.json: cannot be read"),
+        ("export --workdir x --output x --train.seed 1", "--train.seed: no such option"),
+        ("summary --config configs/200k_best.py --picture x.png", "must be separable, not preact"),
         ("eval --workdir nowhere", "nowhere/config.json: cannot be read: No such file"),
         ("eval --workdir nowhere --split train", "invalid choice: 'train'"),
         ("summary --workdir x --config configs/200k.py", "--workdir: no such option"),
@@ -147,7 +192,9 @@ def test_an_unusable_workdir(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("eval",), ("summary",), ("data",)])
+@pytest.mark.parametrize(
+    "command", [(), ("train",), ("sweep",), ("eval",), ("summary",), ("data",)]
+)
 def test_help_lists_every_field(command):
     done = run(*command, "--help")
     assert done.returncode == 0

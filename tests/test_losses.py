@@ -1,10 +1,12 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cifar_jax.losses import cross_entropy
-from cifar_jax.metrics import confusion_matrix, target_mass
+from cifar_jax.metrics import calibration_error, confusion_matrix, target_mass
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +78,25 @@ def test_confusion_matrix_against_a_loop():
         jnp.asarray(predicted, jnp.int32), jnp.asarray(labels, jnp.uint8), num_classes=5
     )
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_calibration_error_against_a_loop(bins):
+    rng = np.random.default_rng(2)
+    probabilities = rng.dirichlet([0.3] * 4, 500).astype(np.float32)
+    labels = rng.integers(0, 4, 500).astype(np.uint8)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    expected = 0.0
+    for low in range(bins):
+        inside = (confidence > low / bins) & (confidence <= (low + 1) / bins)
+        if inside.any():
+            gap = abs(confidence[inside].mean() - right[inside].mean())
+            expected += inside.mean() * gap
+    found = jax.jit(partial(calibration_error, bins=bins))(probabilities, labels)
+    assert float(found) == pytest.approx(expected, abs=1e-5)
+    assert expected > 0.05
+
+
+def test_certain_and_right_is_calibrated():
+    assert float(calibration_error(jnp.eye(3), jnp.arange(3))) == 0
+    assert float(calibration_error(jnp.eye(3), jnp.array([1, 2, 0]))) == pytest.approx(1)

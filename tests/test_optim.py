@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +8,8 @@ import optax
 import pytest
 
 from cifar_jax.config import OptimConfig
-from cifar_jax.optim import ema_update, make_optimizer, make_schedule
+from cifar_jax.optim import ema_update, make_optimizer, make_schedule, orthogonalize
+from cifar_jax.state import Packing
 
 PLAIN = OptimConfig(learning_rate=0.1, warmup=0.0, clip_norm=0.0, weight_decay=0.0, momentum=0.0)
 
@@ -20,6 +22,14 @@ def test_schedule_by_formula():
     cosine = 0.04 + 0.36 * (1 + np.cos(np.pi * (t - warmup) / (steps - warmup))) / 2
     expected = np.where(t < warmup, 0.4 * (t + 1) / warmup, cosine)
     found = jax.jit(jax.vmap(schedule))(jnp.arange(steps))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_linear_schedule_by_formula():
+    config = OptimConfig(learning_rate=0.4, final_learning_rate=0.04, warmup=0.1, schedule="linear")
+    t = np.arange(1000)
+    expected = np.where(t < 100, 0.4 * (t + 1) / 100, 0.4 - 0.36 * (t - 100) / 900)
+    found = jax.vmap(make_schedule(config, 1000))(jnp.arange(1000))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -66,6 +76,62 @@ def test_optimizer_is_torch_sgd(nesterov, clip):
         start, gradients, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=nesterov, clip=clip
     )
     np.testing.assert_allclose(params, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (4, 9), (9, 4), (3, 5, 7)])
+def test_orthogonalize_keeps_singular_vectors_and_levels_values(shape):
+    matrices = np.random.default_rng(0).normal(size=shape)
+    found = np.asarray(orthogonalize(jnp.asarray(matrices, jnp.float32)), np.float64)
+    assert found.shape == shape
+    u, _, vt = np.linalg.svd(matrices, full_matrices=False)
+    inside = np.swapaxes(u, -1, -2) @ found @ np.swapaxes(vt, -1, -2)
+    values = np.diagonal(inside, axis1=-2, axis2=-1)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+    np.testing.assert_allclose(found, (u * values[..., None, :]) @ vt, atol=1e-4)
+
+
+def test_muon_by_formula():
+    """Kernels 1x1 move by orthogonal steps, the rest as with SGD; two steps by hand."""
+    config = dataclasses.replace(
+        PLAIN,
+        optimizer="muon",
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=0.01,
+        muon_learning_rate=0.3,
+        muon_weight_decay=0.1,
+        final_learning_rate=0.1,
+    )
+    rng = np.random.default_rng(0)
+    shapes = {"a": (1, 1, 4, 6), "b": (3, 3, 1, 4), "c": (1, 1, 6, 4), "d": (5,), "e": (4, 6)}
+    start = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    gradients = [{name: rng.normal(size=shape) for name, shape in shapes.items()} for _ in "12"]
+    params: Any = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
+    tx = make_optimizer(config, 2, Packing.of(params))
+    state = tx.init(params)
+    for gradient in gradients:
+        gradient = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradient)
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+    for name, value in start.items():
+        velocity = np.zeros_like(value)
+        for gradient in gradients:
+            g = gradient[name] + 0.01 * value
+            velocity = 0.9 * velocity + g
+            step = g + 0.9 * velocity
+            if name in ("a", "c"):
+                matrix = np.asarray(orthogonalize(jnp.asarray(step[0, 0], jnp.float32)))
+                scale = max(1, step.shape[3] / step.shape[2]) ** 0.5
+                value = value - 0.3 * (scale * matrix + 0.1 * value)
+            else:
+                value = value - 0.1 * step
+        np.testing.assert_allclose(params[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_muon_needs_to_know_the_matrices():
+    with pytest.raises(ValueError, match="muon needs the packing"):
+        make_optimizer(dataclasses.replace(PLAIN, optimizer="muon"), 2)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -10,7 +10,7 @@ from cifar_jax.augment.color import (
     shift_hsv,
 )
 from cifar_jax.augment.erase import Box, coarse_dropout, draw_holes
-from cifar_jax.augment.geometry import affine, horizontal_flip, shift_scale_rotate
+from cifar_jax.augment.geometry import affine, horizontal_flip, random_crop, shift_scale_rotate
 from cifar_jax.augment.mixing import (
     cutmix,
     draw_cutmix_box,
@@ -41,6 +41,7 @@ __all__ = [
     "mix",
     "mixup",
     "normalize",
+    "random_crop",
     "rgb_to_hsv",
     "ricap",
     "shift_hsv",

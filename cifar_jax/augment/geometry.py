@@ -1,4 +1,4 @@
-"""Geometric operations: flip, and shift, scale and rotate in one bilinear warp.
+"""Geometric operations: flip, crop, and shift, scale and rotate in one bilinear warp.
 
 Images are floating, [B, H, W, C]. Angles are in degrees, counter-clockwise; shifts are fractions of
 the side, positive to the right and downwards; scales above 1 enlarge. The centre of an image is the
@@ -29,6 +29,46 @@ def horizontal_flip(key: jax.Array, images: jax.Array, *, probability: float = 0
     """
     flipped = jax.random.uniform(key, (images.shape[0],), jnp.float32) < probability
     return jnp.where(flipped.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
+
+
+def random_crop(
+    key: jax.Array,
+    images: jax.Array,
+    *,
+    padding: int = 4,
+    border: Border = "constant",
+    probability: float = 1.0,
+) -> jax.Array:
+    """Shift images by whole pixels: pad each and cut a window of its size at random.
+
+    Drawn per image, uniformly: the window's corner, and whether the image is touched at all.
+
+    Args:
+      key: random key.
+      images: [B, H, W, C].
+      padding: on each side [pixels], less than H and W.
+      border: what it consists of: zeros, or the image mirrored about its outermost pixels.
+      probability: of shifting each image.
+
+    Returns:
+      Images of the same shape and dtype.
+
+    Raises:
+      ValueError: if the border is neither of the two.
+    """
+    if border not in ("constant", "reflect101"):
+        raise ValueError(f"border must be 'constant' or 'reflect101', not {border!r}")
+    batch, height, width, _ = images.shape
+    corner_key, touch_key = jax.random.split(key)
+    corners = jax.random.randint(corner_key, (2, batch), 0, 2 * padding + 1, jnp.int32)
+    touched = jax.random.uniform(touch_key, (1, batch), jnp.float32) < probability
+    top, left = jnp.where(touched, corners, padding)[..., None, None]
+    rows = top + jnp.arange(height, dtype=jnp.int32).reshape(1, -1, 1)
+    columns = left + jnp.arange(width, dtype=jnp.int32).reshape(1, 1, -1)
+    number = jnp.arange(batch, dtype=jnp.int32).reshape(-1, 1, 1)
+    pads = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+    padded = jnp.pad(images, pads, "constant" if border == "constant" else "reflect")
+    return padded.at[number, rows, columns].get(mode="clip")
 
 
 def shift_scale_rotate(

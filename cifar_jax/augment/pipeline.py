@@ -15,7 +15,7 @@ MIX_NAMES = ("none", "ricap", "mixup", "cutmix")  # the name of each kind of mix
 
 
 def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> jax.Array:
-    """Flip; shift, scale and rotate; brightness and contrast; hue, saturation and value; erase.
+    """Flip; crop; warp; brightness and contrast; hue, saturation and value; erase.
 
     Every operation draws from its own key, so switching one off leaves the others as they were. An
     operation of probability 0 is not compiled.
@@ -34,8 +34,17 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise TypeError(f"images must be floating, in [0, 1], not {images.dtype}")
     flip_key, affine_key, contrast_key, hue_key, erase_key = jax.random.split(key, 5)
+    crop_key = jax.random.fold_in(key, 5)
     if config.flip > 0:
         images = geometry.horizontal_flip(flip_key, images, probability=config.flip)
+    if config.random_crop > 0:
+        images = geometry.random_crop(
+            crop_key,
+            images,
+            padding=config.padding,
+            border=config.border,
+            probability=config.random_crop,
+        )
     if config.shift_scale_rotate > 0:
         images = geometry.shift_scale_rotate(
             affine_key,

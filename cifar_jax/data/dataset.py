@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cifar_jax.errors import CifarJaxError
+
 CLASS_NAMES = (
     "airplane",
     "automobile",
@@ -35,8 +37,10 @@ Report = Callable[[str], None]
 """Receives one line of progress, without a newline at its end."""
 
 
-class DataError(Exception):
+class DataError(CifarJaxError):
     """The data set cannot be had; the message is one line that says why."""
+
+    status = 2
 
 
 class Unavailable(DataError):

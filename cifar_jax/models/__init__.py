@@ -3,13 +3,22 @@
 import jax.numpy as jnp
 
 from cifar_jax.config import ModelConfig
-from cifar_jax.models.analysis import count_params, multiply_adds, receptive_field
+from cifar_jax.models.analysis import Network, count_params, multiply_adds, receptive_field
+from cifar_jax.models.preact_resnet import PreactResNet
 from cifar_jax.models.separable_resnet import SeparableResNet
 
-__all__ = ["SeparableResNet", "count_params", "from_config", "multiply_adds", "receptive_field"]
+__all__ = [
+    "Network",
+    "PreactResNet",
+    "SeparableResNet",
+    "count_params",
+    "from_config",
+    "multiply_adds",
+    "receptive_field",
+]
 
 
-def from_config(config: ModelConfig, *, num_classes: int = 10, lanes: int = 0) -> SeparableResNet:
+def from_config(config: ModelConfig, *, num_classes: int = 10, lanes: int = 0) -> Network:
     """The network that the section "model" of a config describes.
 
     Args:
@@ -20,12 +29,14 @@ def from_config(config: ModelConfig, *, num_classes: int = 10, lanes: int = 0) -
     Returns:
       The module.
     """
-    return SeparableResNet(
+    module = SeparableResNet if config.architecture == "separable" else PreactResNet
+    return module(
         num_classes=num_classes,
         stem=config.stem,
         stages=config.stages,
         blocks=config.blocks,
         dropout=config.dropout,
+        identity=config.identity,
         dtype=jnp.dtype(config.dtype),
         lanes=lanes,
     )

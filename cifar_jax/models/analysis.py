@@ -4,11 +4,14 @@ from typing import Any, NamedTuple
 
 import jax
 
+from cifar_jax.models.preact_resnet import PreactResNet
 from cifar_jax.models.separable_resnet import SeparableResNet
+
+Network = SeparableResNet | PreactResNet
 
 
 class Conv(NamedTuple):
-    """One convolution, or the dense head (kernel 1, side 1)."""
+    """One convolution, or a dense layer (kernel 1, side 1)."""
 
     name: str
     kernel: int  # side of the kernel [pixels]
@@ -24,8 +27,8 @@ class Conv(NamedTuple):
         return self.kernel**2 * self.inputs // self.groups * self.outputs * self.side**2
 
 
-def convolutions(model: SeparableResNet, *, side: int = 32, channels: int = 3) -> list[Conv]:
-    """List the convolutions and the head in the order in which an image meets them.
+def convolutions(model: Network, *, side: int = 32, channels: int = 3) -> list[Conv]:
+    """List the convolutions and dense layers in the order in which an image meets them.
 
     Args:
       model: the network.
@@ -48,6 +51,10 @@ def convolutions(model: SeparableResNet, *, side: int = 32, channels: int = 3) -
                 Conv(f"{name}/depthwise2", 3, 1, outputs, outputs, outputs, side),
                 Conv(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
             ]
+            if isinstance(model, PreactResNet):
+                few = outputs // model.reduction
+                layers.append(Conv(f"{name}/squeeze", 1, 1, outputs, few, 1, 1))
+                layers.append(Conv(f"{name}/excite", 1, 1, few, outputs, 1, 1))
             if stride != 1 or inputs != outputs:
                 layers.append(Conv(f"{name}/shortcut", 1, stride, inputs, outputs, 1, side))
             inputs = outputs
@@ -59,7 +66,7 @@ def count_params(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def receptive_field(model: SeparableResNet) -> int:
+def receptive_field(model: Network) -> int:
     """Side of the square of input pixels that one pixel before the mean can see [pixels].
 
     Each layer adds (kernel - 1) x the product of the strides before it; the layer's own stride
@@ -77,6 +84,6 @@ def receptive_field(model: SeparableResNet) -> int:
     return field
 
 
-def multiply_adds(model: SeparableResNet, *, side: int = 32) -> int:
-    """Multiply-adds of convolutions and head for one image of ``side`` x ``side`` pixels."""
+def multiply_adds(model: Network, *, side: int = 32) -> int:
+    """Multiply-adds of convolutions and dense layers for one image, ``side`` x ``side`` pixels."""
     return sum(layer.multiply_adds for layer in convolutions(model, side=side))

@@ -22,6 +22,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from cifar_jax.errors import CifarJaxError
 from cifar_jax.files import (
     WriteError,
     flush_to_disk,
@@ -39,7 +40,7 @@ POINTER = "latest"
 OTHER_BYTES = 2**18  # of a checkpoint besides its arrays, at most
 
 
-class CheckpointError(Exception):
+class CheckpointError(CifarJaxError):
     """A checkpoint that cannot be read: names the folder and the reason."""
 
 

@@ -4,16 +4,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar_jax.config import Config, ConfigError, to_dict
+from cifar_jax.config import Config, to_dict
+from cifar_jax.errors import ConfigError
 
 FIXED = {  # another network, other images, or another meaning of a step: another run
     *("data.source", "data.train_examples", "data.validation_examples", "data.split_seed"),
-    *("model.stem", "model.stages", "model.blocks", "model.dtype"),
-    *("train.batch_size", "train.chunk_steps", "train.seed"),
+    *("model.architecture", "model.stem", "model.stages", "model.blocks", "model.dtype"),
+    "model.identity",
+    *("train.batch_size", "train.chunk_steps", "train.seed", "optim.optimizer"),
 }
 TRAINING = {  # decide a result: a run that goes on with others is no longer what its config says
     "model.dropout",
-    *("augment.flip", "augment.shift_scale_rotate", "augment.shift", "augment.scale"),
+    *(
+        "augment.flip",
+        "augment.random_crop",
+        "augment.padding",
+        "augment.shift_scale_rotate",
+        "augment.shift",
+        "augment.scale",
+    ),
     *("augment.rotate", "augment.border", "augment.brightness_contrast", "augment.brightness"),
     *("augment.contrast", "augment.hue_saturation_value", "augment.hue", "augment.saturation"),
     *("augment.value", "augment.coarse_dropout", "augment.hole_min", "augment.hole_max"),
@@ -21,7 +30,8 @@ TRAINING = {  # decide a result: a run that goes on with others is no longer wha
     *("augment.mixup_alpha", "augment.cutmix", "augment.cutmix_alpha", "augment.mix_per_image"),
     *("optim.learning_rate", "optim.final_learning_rate", "optim.warmup", "optim.momentum"),
     *("optim.nesterov", "optim.weight_decay", "optim.clip_norm", "optim.label_smoothing"),
-    *("optim.ema_decay", "optim.nonfinite_limit"),
+    *("optim.ema_decay", "optim.nonfinite_limit", "optim.schedule"),
+    *("optim.muon_learning_rate", "optim.muon_weight_decay"),
     *("train.epochs", "train.patience", "train.min_delta", "eval.batch_size", "eval.tta"),
 }
 FREE = {  # decide no result

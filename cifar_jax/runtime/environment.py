@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cifar_jax.config import ConfigError
+from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.state import TrainState
 
 PACKAGES = ("cifar_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -48,7 +48,7 @@ def device() -> dict[str, Any]:
     }
 
 
-class OutOfMemory(Exception):
+class OutOfMemory(CifarJaxError):
     """A device with too little memory: names it and the batch size."""
 
 

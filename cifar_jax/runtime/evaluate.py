@@ -8,7 +8,7 @@ import numpy as np
 
 from cifar_jax import models, tta
 from cifar_jax.config import AugmentConfig, Config, ModelConfig
-from cifar_jax.metrics import confusion_matrix
+from cifar_jax.metrics import calibration_error, confusion_matrix
 from cifar_jax.runtime.kernels import network
 from cifar_jax.steps import make_eval_step
 
@@ -35,6 +35,10 @@ class Report(NamedTuple):
         return np.asarray(
             confusion_matrix(predicted, jax.device_put(self.labels), num_classes=classes)
         )
+
+    def calibration_error(self) -> float:
+        """The expected calibration error, of 15 bins."""
+        return float(calibration_error(*jax.device_put((self.probabilities, self.labels))))
 
     def per_class_accuracy(self) -> np.ndarray:
         """Accuracy of each true class [K]; NaN where a class has no image."""

@@ -15,7 +15,8 @@ import jax
 import platformdirs
 
 from cifar_jax import models
-from cifar_jax.config import Config, ConfigError
+from cifar_jax.config import Config
+from cifar_jax.errors import ConfigError
 from cifar_jax.files import replacing
 from cifar_jax.models import native
 
@@ -28,7 +29,7 @@ class KernelsError(Exception):
     """Why the native convolutions cannot be had, in one line."""
 
 
-def network(config: Config) -> models.SeparableResNet:
+def network(config: Config) -> models.Network:
     """The network of a config, with the convolutions that ``model.convolutions`` asks for.
 
     Raises:

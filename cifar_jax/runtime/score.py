@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cifar_jax.config import Config, ConfigError
+from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
+from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import checkpoint
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.history import selected
@@ -37,6 +38,7 @@ def score(config: Config, state: TrainState, images: ImageSet, split: str) -> di
         f"{split}_loss": plain.loss,
         f"ema_{split}_accuracy": averaged.accuracy,
         f"ema_{split}_loss": averaged.loss,
+        f"ema_{split}_calibration_error": averaged.calibration_error(),
         "tta": config.eval.tta,
         "tta_accuracy": views.accuracy,
         "tta_loss": views.loss,

@@ -13,6 +13,7 @@ import optax
 
 from cifar_jax import optim, state, steps
 from cifar_jax.config import IMAGE_SIDE, Config
+from cifar_jax.errors import CifarJaxError
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import cache_hits
@@ -43,7 +44,7 @@ def choose_chunk(steps_per_epoch: int, wanted: int) -> int:
     return above[0] if above and 4 * below < wanted else below
 
 
-class TrainingError(Exception):
+class TrainingError(CifarJaxError):
     """A run that cannot go on: one line with the reason, and the step where there is one."""
 
 
@@ -65,8 +66,10 @@ class Trainer:
         self.total_steps = config.steps_per_epoch * config.train.epochs
         self.schedule = optim.make_schedule(config.optim, self.total_steps)
         self.chunk_steps = choose_chunk(config.steps_per_epoch, config.train.chunk_steps)
-        self._tx = tx = optim.make_optimizer(config.optim, self.total_steps)
         images = jnp.zeros((1, *IMAGE_SHAPE))
+        shapes = jax.eval_shape(self.model.init, self.key, images)
+        packing = state.Packing.of(shapes["params"])
+        self._tx = tx = optim.make_optimizer(config.optim, self.total_steps, packing)
 
         def create(key: jax.Array) -> state.TrainState:
             variables = self.model.init(stream_key(key, "init"), images)

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_jax.config import Config, ConfigError, from_dict, to_dict
+from cifar_jax.config import Config, from_dict, to_dict
+from cifar_jax.errors import ConfigError
 from cifar_jax.files import (
     describe_failure,
     locked,

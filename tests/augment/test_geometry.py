@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import jax
@@ -5,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_jax.augment import affine, horizontal_flip, shift_scale_rotate
+from cifar_jax.augment import affine, horizontal_flip, random_crop, shift_scale_rotate
 
 BORDERS = ("constant", "reflect101")
 IDENTITY = {"angle": 0.0, "scale_x": 1.0, "scale_y": 1.0, "shift_x": 0.0, "shift_y": 0.0}
@@ -187,3 +188,36 @@ def test_untouched_images_come_back_bit_for_bit(key):
     warped = jax.jit(lambda *args: shift_scale_rotate(*args, probability=0.5))(key, images)
     same = np.asarray((warped == images).all((1, 2, 3)))
     assert abs(same.mean() - 0.5) < 5 * 0.5 / np.sqrt(1000)
+
+
+@pytest.mark.parametrize(("border", "mode"), [("constant", "constant"), ("reflect101", "reflect")])
+def test_a_crop_is_a_window_of_the_padded_image(key, images, border, mode):
+    cropped = np.asarray(jax.jit(partial(random_crop, padding=2, border=border))(key, images))
+    padded = np.pad(np.asarray(images), [(0, 0), (2, 2), (2, 2), (0, 0)], mode)
+    for image, around in zip(cropped, padded, strict=True):
+        windows = [around[i : i + 12, j : j + 18] for i in range(5) for j in range(5)]
+        assert sum(np.array_equal(image, window) for window in windows) == 1
+
+
+def test_all_windows_are_drawn_equally_often(key):
+    count = 8100
+    rows, columns = np.mgrid[:5, :5].astype(np.float32)
+    coordinates = np.broadcast_to(np.stack([rows, columns], -1)[None], (count, 5, 5, 2))
+    run = jax.jit(partial(random_crop, padding=2, border="reflect101"))
+    center = np.asarray(run(key, jnp.asarray(coordinates)))[:, 2, 2].astype(int)
+    found = np.bincount(center[:, 0] * 5 + center[:, 1], minlength=25)
+    expected = count / 25
+    assert np.abs(found - expected).max() < 5 * np.sqrt(expected)
+
+
+def test_a_crop_has_a_probability(key):
+    images = jax.random.uniform(key, (1000, 6, 6, 3))
+    cropped = jax.jit(partial(random_crop, padding=5, probability=0.5))(key, images)
+    same = np.asarray((cropped == images).all((1, 2, 3)))
+    expected = 0.5 + 0.5 / 11**2
+    assert abs(same.mean() - expected) < 5 * 0.5 / np.sqrt(1000)
+
+
+def test_a_crop_refuses_another_border(key, images):
+    with pytest.raises(ValueError, match="border must be 'constant' or 'reflect101', not 'wrap'"):
+        random_crop(key, images, border="wrap")  # pyright: ignore[reportArgumentType]

@@ -10,7 +10,13 @@ from cifar_jax import augment
 from cifar_jax.augment import MIX_NAMES, augment_pixels, draw_kind, mix
 from cifar_jax.config import AugmentConfig
 
-PIXELS = ("flip", "shift_scale_rotate", "brightness_contrast", "hue_saturation_value")
+PIXELS = (
+    "flip",
+    "random_crop",
+    "shift_scale_rotate",
+    "brightness_contrast",
+    "hue_saturation_value",
+)
 PIXELS += ("coarse_dropout",)
 NO_PIXELS = AugmentConfig(**dict.fromkeys(PIXELS, 0.0))
 NO_MIX = AugmentConfig(ricap=0.0, mixup=0.0, cutmix=0.0)
@@ -44,6 +50,7 @@ def test_options_reach_the_operations(key, images):
     """Each field of the config changes the result of its operation."""
     ranges = {
         "shift_scale_rotate": {"shift": 0.3, "scale": 0.3, "rotate": 40.0, "border": "reflect101"},
+        "random_crop": {"padding": 6, "border": "reflect101"},
         "brightness_contrast": {"brightness": 0.4, "contrast": 0.4},
         "hue_saturation_value": {"hue": 60.0, "saturation": 90.0, "value": 60.0},
         "coarse_dropout": {"hole_min": 7, "hole_max": 12},

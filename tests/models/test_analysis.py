@@ -10,6 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from cifar_jax.models import (
+    PreactResNet,
     SeparableResNet,
     count_params,
     multiply_adds,
@@ -20,6 +21,7 @@ from cifar_jax.models.analysis import convolutions
 
 DEFAULT = SeparableResNet()
 SMALL = SeparableResNet(num_classes=3, stem=4, stages=(8, 16), blocks=1)
+PREACT = PreactResNet(num_classes=3, stem=8, stages=(8, 16), blocks=2)
 KEY = jax.random.key(0)
 
 
@@ -101,7 +103,9 @@ def test_the_default_field():
 
 
 @pytest.mark.parametrize("side", [32, 15])
-@pytest.mark.parametrize("model", [DEFAULT, SMALL, SeparableResNet(stages=(12, 9), blocks=3)])
+@pytest.mark.parametrize(
+    "model", [DEFAULT, SMALL, SeparableResNet(stages=(12, 9), blocks=3), PREACT]
+)
 def test_multiply_adds_of_the_layers_themselves(model, side, monkeypatch):
     """Each number of a kernel meets each pixel of its layer's output once."""
     variables, counts = shapes_of(model), []
@@ -120,7 +124,10 @@ def test_multiply_adds_of_the_layers_themselves(model, side, monkeypatch):
     monkeypatch.setattr(plain, "convolutions", lambda images: one._replace(**spies))
     image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     jax.eval_shape(partial(model.apply, train=False), variables, image)
-    counts.append(variables["params"]["head"]["kernel"].size)
+    dense = flat(variables["params"])
+    counts += [
+        leaf.size for name, leaf in dense.items() if name.endswith("kernel") and leaf.ndim == 2
+    ]
     assert multiply_adds(model, side=side) == sum(counts)
 
 
@@ -128,11 +135,13 @@ def test_the_default_multiply_adds():
     assert multiply_adds(DEFAULT) == 8_409_920
 
 
-def test_convolutions_are_those_of_the_parameters():
-    params = flat(shapes_of(SMALL)["params"])
+@pytest.mark.parametrize("model", [SMALL, PREACT])
+def test_convolutions_are_those_of_the_parameters(model):
+    params = flat(shapes_of(model)["params"])
     kernels = {k.removesuffix("/kernel"): v.size for k, v in params.items() if k.endswith("kernel")}
-    layers = convolutions(SMALL)
-    assert [layer.side for layer in layers] == [32, 32, 32, 32, 32, 32, 16, 16, 16, 16, 16, 1]
+    layers = convolutions(model)
+    if model is SMALL:
+        assert [layer.side for layer in layers] == [32, 32, 32, 32, 32, 32, 16, 16, 16, 16, 16, 1]
     sizes = {c.name: c.kernel**2 * c.inputs // c.groups * c.outputs for c in layers}
     assert sizes == kernels
 

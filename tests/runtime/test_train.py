@@ -2,7 +2,7 @@ import json
 import shutil
 
 import pytest
-from tiny_runs import change, interrupt_at, read_metrics
+from tiny_runs import change, interrupt_at, read_metrics, stop
 
 from cifar_jax.config import ConfigError, load_config
 from cifar_jax.runtime import checkpoint, score
@@ -211,3 +211,12 @@ def test_chunks_divide_the_epoch(chunk_steps, used):
     config = load_config("configs/200k.py", ["--train.chunk-steps", str(chunk_steps)])
     assert config.steps_per_epoch == 351
     assert Trainer(config).chunk_steps == used
+
+
+def test_muon_trains_and_goes_on_with_the_same_bits(tiny, tmp_path):
+    optim = {"optimizer": "muon", "learning_rate": 0.1, "muon_learning_rate": 0.05}
+    config = change(tiny, train={"epochs": 3}, optim=optim)
+    whole = train(config, tmp_path / "whole")
+    assert whole["ema_test_accuracy"] > 0.2
+    stop(config, tmp_path / "stopped", chunks=3)
+    assert train(config, tmp_path / "stopped")["weights_sha256"] == whole["weights_sha256"]

@@ -1,0 +1,18 @@
+"""What ends a command in one line. Imports nothing."""
+
+
+class CifarJaxError(Exception):
+    """A failure in words: one line that names the thing, the requirement and the value.
+
+    Attributes:
+      status: of the command that it ends: 1 for a run that failed, 2 for what the user has to put
+        right.
+    """
+
+    status = 1
+
+
+class ConfigError(CifarJaxError):
+    """A configuration that cannot be run: names the field, the requirement and the value."""
+
+    status = 2

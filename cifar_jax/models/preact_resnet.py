@@ -1,0 +1,139 @@
+"""A wider separable residual network with gates, for more computation from as few parameters."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from cifar_jax.models import native, plain
+from cifar_jax.models.layers import (
+    BatchNorm,
+    Kernel,
+    affine,
+    conv_init,
+    identity_init,
+    kaiming_normal,
+)
+from cifar_jax.models.plain import Convolutions
+
+
+def channel_sums(x: jax.Array) -> jax.Array:
+    """Sums over each channel of [..., C, H, W, images] and of its square, float32 [2, C]."""
+    wide = x.astype(jnp.float32)
+    axes = tuple(axis for axis in range(x.ndim) if axis != x.ndim - 4)
+    return jnp.stack([jnp.sum(wide, axes), jnp.sum(wide * wide, axes)])
+
+
+class PreactBlock(nn.Module):
+    """BN - ReLU - dw3x3(stride) - pw1x1 - BN - ReLU - dw3x3 - pw1x1 - gate, plus the shortcut.
+
+    The gate weighs each channel by a sigmoid of the means of all (squeeze and excitation). The
+    shortcut is pw1x1(stride) where the shape changes, and the identity elsewhere. The last pw1x1
+    starts at zero, so that a block starts as its shortcut.
+
+    References:
+      He et al., Identity mappings in deep residual networks, https://arxiv.org/abs/1603.05027
+      Hu et al., Squeeze-and-excitation networks, https://arxiv.org/abs/1709.01507
+    """
+
+    features: int
+    convolutions: Convolutions
+    stride: int = 1
+    reduction: int = 8
+    dtype: Any = jnp.float32
+    identity: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Map [..., C, H, W, images] to [..., features, H/stride, W/stride, images]."""
+        inputs, features, stride = x.shape[-4], self.features, self.stride
+        convolutions, kernel = self.convolutions, partial(Kernel, dtype=self.dtype)
+        depthwise = partial(kernel, init=identity_init if self.identity else conv_init)
+
+        def norm(name: str, z: jax.Array, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
+            count = convolutions.images * z.shape[-3] * z.shape[-2]
+            return BatchNorm(name=name)(sums, count, train=train)
+
+        y, sums = convolutions.separable(
+            x,
+            *norm("norm1", x, channel_sums(x)),
+            depthwise((3, 3, 1, inputs), name="depthwise1")(),
+            kernel((1, 1, inputs, features), name="pointwise1")(),
+            stride,
+        )
+        y, _ = convolutions.separable(
+            y,
+            *norm("norm2", y, sums),
+            depthwise((3, 3, 1, features), name="depthwise2")(),
+            kernel((1, 1, features, features), init=nn.initializers.zeros, name="pointwise2")(),
+            1,
+        )
+        dense = partial(nn.Dense, kernel_init=kaiming_normal)
+        gate = nn.relu(dense(features // self.reduction, name="squeeze")(convolutions.pool(y)))
+        gate = nn.sigmoid(dense(features, name="excite")(gate)).astype(self.dtype)
+        y = y * convolutions.arrange(gate[:, None, None, :])
+        if stride != 1 or inputs != features:
+            weights = kernel((1, 1, inputs, features), name="shortcut")()
+            x, _ = convolutions.pointwise(x, weights, stride)
+        return x + y
+
+
+class PreactResNet(nn.Module):
+    """A pre-activation residual network of gated, depthwise-separable blocks.
+
+    A 3x3 stem; stages of blocks, each stage after the first beginning with stride 2; BN and ReLU;
+    the mean over pixels, dropout and a dense layer. The attributes are those of
+    :class:`cifar_jax.models.SeparableResNet`, and ``reduction``: by what the channels of a block
+    are divided inside of its gate.
+    """
+
+    num_classes: int = 10
+    stem: int = 64
+    stages: tuple[int, ...] = (64, 88, 112)
+    blocks: int = 3
+    reduction: int = 8
+    dropout: float = 0.0
+    identity: bool = False
+    dtype: Any = jnp.float32
+    lanes: int = 0
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Classify a batch.
+
+        Args:
+          images: normalised, [B, H, W, C].
+          train: use the batch's statistics and dropout (needs an rng "dropout" and a mutable
+            collection "batch_stats").
+
+        Returns:
+          Logits [B, num_classes], float32.
+        """
+        if self.lanes and self.dtype == jnp.float32:
+            convolutions = native.convolutions(len(images), self.lanes)
+        else:
+            convolutions = plain.convolutions(len(images))
+        x = convolutions.arrange(images.astype(self.dtype))
+        kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
+        x, _ = convolutions.dense(x, kernel)
+        for stage, features in enumerate(self.stages):
+            for block in range(self.blocks):
+                stride = 2 if stage > 0 and block == 0 else 1
+                name = f"stage{stage + 1}_block{block + 1}"
+                layer = PreactBlock(
+                    features,
+                    convolutions,
+                    stride,
+                    self.reduction,
+                    self.dtype,
+                    self.identity,
+                    name=name,
+                )
+                x = layer(x, train=train)
+        count = len(images) * x.shape[-3] * x.shape[-2]
+        x = affine(x, *BatchNorm(name="norm")(channel_sums(x), count, train=train))
+        x = convolutions.pool(nn.relu(x).astype(self.dtype))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)

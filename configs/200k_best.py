@@ -1,0 +1,51 @@
+"""The most accurate network here below 200,000 parameters: 196,149, and 50 M multiply-adds.
+
+    python main.py --config configs/200k_best.py
+
+To be measured.
+"""
+
+from cifar_jax.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
+
+
+def get_config() -> Config:
+    """Wide at 32x32 and gated; flips, crops and one mixing method; all training images."""
+    return Config(
+        data=DataConfig(validation_examples=0),
+        model=ModelConfig(
+            architecture="preact", stem=64, stages=(64, 88, 112), blocks=3, dropout=0.0
+        ),
+        augment=AugmentConfig(
+            random_crop=1.0,
+            shift_scale_rotate=0.0,
+            brightness_contrast=0.0,
+            hue_saturation_value=0.0,
+            coarse_dropout=0.5,
+            hole_min=8,
+            hole_max=16,
+            ricap=0.0,
+            mixup=0.0,
+            cutmix=0.5,
+        ),
+        optim=OptimConfig(
+            optimizer="muon",
+            learning_rate=0.2,
+            muon_learning_rate=0.05,
+            warmup=0.05,
+            nesterov=True,
+            weight_decay=5e-4,
+            clip_norm=0.0,
+            label_smoothing=0.05,
+            ema_decay=0.999,
+        ),
+        train=TrainConfig(epochs=300, patience=0),
+        eval=EvalConfig(tta="flip"),
+    )

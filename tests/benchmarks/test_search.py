@@ -1,0 +1,62 @@
+"""benchmarks/search.py, on generated images."""
+
+import json
+
+import pytest
+
+TRIALS = (
+    "plain\nfaster --optim.learning-rate 0.3  # and a comment\n\nstill --optim.learning-rate 1e-6\n"
+)
+FIELDS = {"trial", "overrides", "epochs", "seed", "date", "device", "versions", "config_sha256"}
+FIELDS |= {"ema_validation_accuracy", "validation_accuracy", "ema_validation_loss", "train_loss"}
+
+
+@pytest.fixture(scope="module")
+def searched(benchmark, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    (folder / "trials.txt").write_text(TRIALS)
+    words = ["--config", "configs/smoke.py", "--trials", folder / "trials.txt"]
+    words += ["--log", folder / "new" / "trials.jsonl", "--epochs", 1, 2, "--keep", 0.4]
+    return folder, words, benchmark("search", *words)
+
+
+def test_the_best_go_on_to_the_next_round(searched):
+    folder, _, done = searched
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (folder / "new" / "trials.jsonl").read_text().splitlines()]
+    first, second = rows[:3], rows[3:]
+    assert [row["trial"] for row in first] == ["plain", "faster", "still"]
+    assert {row["epochs"] for row in first} == {1}
+    assert {row["epochs"] for row in second} == {2}
+    order = sorted(first, key=lambda row: -row["ema_validation_accuracy"])
+    assert {row["trial"] for row in second} == {row["trial"] for row in order[:2]}
+    assert all(row.keys() >= FIELDS for row in rows)
+    assert not any("test" in name for row in rows for name in row)
+    assert first[1]["overrides"] == "--optim.learning-rate 0.3"
+    table = done.stdout.splitlines()[-2:]
+    best = max(second, key=lambda row: row["ema_validation_accuracy"])
+    assert table[0].split()[:2] == [best["trial"], f"{best['ema_validation_accuracy']:.2%}"]
+
+
+def test_trials_in_the_log_are_not_run_again(searched, benchmark):
+    folder, words, first = searched
+    before = (folder / "new" / "trials.jsonl").read_bytes()
+    again = benchmark("search", *words)
+    assert again.stdout.splitlines()[-3:] == first.stdout.splitlines()[-3:]
+    assert (folder / "new" / "trials.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [
+        ("a\na\n", "a name of its own"),
+        ("", "must have a trial a line"),
+        ("a --optim.learning-rat 1\n", "did you mean --optim.learning-rate?"),
+        ("a --data.validation-examples 0\n", "data.validation_examples must be at least 1"),
+    ],
+)
+def test_refusals_are_one_line(benchmark, assert_refused, tmp_path, trials, said):
+    (tmp_path / "trials.txt").write_text(trials)
+    words = ["--config", "configs/smoke.py", "--trials", tmp_path / "trials.txt"]
+    words += ["--log", tmp_path / "log", "--epochs", 1]
+    assert_refused(benchmark("search", *words), "search.py: ", said)

@@ -1,0 +1,115 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import cifar_jax
+from cifar_jax.config import from_dict
+from cifar_jax.data import CLASS_NAMES
+from cifar_jax.errors import ConfigError
+from cifar_jax.runtime.evaluate import evaluate
+from cifar_jax.runtime.inputs import load_inputs
+from cifar_jax.runtime.pretrained import WeightsError, evaluate_weights, export
+
+
+@pytest.fixture(scope="module")
+def exported(whole, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pretrained") / "tiny"
+    return folder, export(whole[0], folder, limits="It is tiny.")
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    return shutil.copytree(exported[0], tmp_path / "copy")
+
+
+def test_the_card(exported, whole, tiny):
+    folder, card = exported
+    _, results = whole
+    assert json.loads((folder / "card.json").read_text()) == card
+    assert card["accuracy"] == results["ema_test_accuracy"]
+    assert card["per_class_accuracy"] == results["per_class_accuracy"]
+    assert card["calibration_error"] == results["ema_test_calibration_error"]
+    for name in ("parameters", "multiply_adds", "seed", "date", "versions", "device", "command"):
+        assert card[name] == results[name]
+    assert card["config_sha256"] == tiny.sha256
+    assert card["data_sha256"] == "synthetic"
+    chosen = f"epoch {results['selected_epoch']}, chosen on 40 training images held out"
+    assert card["protocol"].startswith(chosen)
+    assert card["limits"].endswith("It is tiny.")
+
+
+def test_the_network_is_the_run_s(exported, whole, tiny):
+    folder, card = exported
+    net = cifar_jax.load(folder)
+    assert net.config == tiny
+    assert net.card == card
+    inputs = load_inputs(tiny, report=lambda line: None)
+    report = evaluate(tiny, net.variables, inputs.test)
+    assert report.accuracy == whole[1]["ema_test_accuracy"]
+    np.testing.assert_array_equal(net.predict(inputs.test[0]), report.probabilities)
+    found = net.predict(inputs.test[0][:3])
+    assert found.shape == (3, len(CLASS_NAMES))
+    np.testing.assert_allclose(found, report.probabilities[:3], atol=1e-6)
+    np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
+    flipped = net.predict(inputs.test[0][:3, :, ::-1], mode="flip")
+    np.testing.assert_allclose(flipped, net.predict(inputs.test[0][:3], mode="flip"), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [np.zeros((2, 32, 32, 3)), np.zeros((32, 32, 3), np.uint8), np.zeros((0, 32, 32, 3), np.uint8)],
+)
+def test_other_images_are_refused(exported, images):
+    with pytest.raises(ValueError, match=r"images must be uint8 \[N, 32, 32, 3\], not "):
+        cifar_jax.load(exported[0]).predict(images)
+
+
+def test_evaluation_reproduces_the_card(exported, whole):
+    folder, card = exported
+    found = evaluate_weights(folder, lambda config: config)
+    for name in ("accuracy", "loss", "calibration_error", "tta_accuracy", "per_class_accuracy"):
+        assert found[name] == card[name]
+    assert found["confusion"] == whole[1]["confusion"]
+    assert found["images"] == 1000
+
+
+def test_only_what_decides_nothing_may_differ(exported):
+    def other(config):
+        return from_dict({"data": {"source": "synthetic"}})
+
+    with pytest.raises(ConfigError, match=r"model\.stem: 8 -> 20"):
+        evaluate_weights(exported[0], other)
+
+
+def test_what_is_missing_or_damaged_is_one_line(copy, tmp_path):
+    with pytest.raises(WeightsError, match=r"nowhere/card\.json: cannot be read: No such file"):
+        cifar_jax.load(tmp_path / "nowhere")
+    content = bytearray((copy / "weights.safetensors").read_bytes())
+    content[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"weights\.safetensors: SHA-256 must be \w+, not \w+"):
+        cifar_jax.load(copy)
+    (copy / "weights.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"weights\.safetensors: cannot be read"):
+        cifar_jax.load(copy)
+    (copy / "card.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"card\.json: not a network's card"):
+        cifar_jax.load(copy)
+
+
+def test_weights_of_another_network(copy):
+    card = json.loads((copy / "card.json").read_text())
+    card["config"]["model"]["stem"] = 12
+    (copy / "card.json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError, match=r"must be of the network that card\.json describes"):
+        cifar_jax.load(copy)
+
+
+def test_an_unfinished_run_is_not_exported(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    with pytest.raises(ConfigError, match=r"results\.json: must be there: only a finished run"):
+        export(tmp_path / "run", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,70 @@
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from tiny_runs import change
+
+from cifar_jax.runtime import sweep as sweep_module
+from cifar_jax.runtime.sweep import describe, summarize, sweep
+
+
+def test_summary_by_formula():
+    values = [0.91, 0.93, 0.90, 0.92, 0.95]
+    found = summarize(values)
+    assert found["n"] == 5
+    assert found["mean"] == pytest.approx(np.mean(values))
+    assert found["std"] == pytest.approx(np.sqrt(((np.array(values) - 0.922) ** 2).sum() / 4))
+    low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+
+
+def test_one_value_has_no_spread():
+    assert summarize([0.5]) == {"n": 1, "mean": 0.5, "std": None, "low": None, "high": None}
+
+
+@pytest.fixture(scope="module")
+def swept(tiny, tmp_path_factory, compilation_cache):
+    folder = tmp_path_factory.mktemp("sweep") / "tiny"
+    return folder, sweep(change(tiny, train={"epochs": 2}), [3, 1], folder, command="the command")
+
+
+def test_a_sweep_is_its_runs(swept):
+    folder, found = swept
+    assert json.loads((folder / "sweep.json").read_text()) == found
+    assert found["seeds"] == [3, 1]
+    assert found["command"] == "the command"
+    runs = [json.loads((folder / f"seed{seed}" / "results.json").read_text()) for seed in (3, 1)]
+    assert [run["seed"] for run in runs] == [3, 1]
+    assert runs[0]["weights_sha256"] != runs[1]["weights_sha256"]
+    for name in ("ema_test_accuracy", "test_accuracy", "tta_accuracy"):
+        assert found[name] == summarize([run[name] for run in runs])
+        assert [run[name] for run in found["runs"]] == [run[name] for run in runs]
+
+
+def test_another_seed_trains_only_itself(swept, tiny, monkeypatch):
+    folder, found = swept
+    trained, real = [], sweep_module.train
+
+    def spy(config, workdir, **options):
+        if not (workdir / "results.json").exists():
+            trained.append(config.train.seed)
+        return real(config, workdir, **options)
+
+    monkeypatch.setattr(sweep_module, "train", spy)
+    again = sweep(change(tiny, train={"epochs": 2}), [3, 1, 5], folder)
+    assert trained == [5]
+    assert again["runs"][:2] == found["runs"]
+    assert again["ema_test_accuracy"]["n"] == 3
+
+
+def test_the_table(swept):
+    _, found = swept
+    lines = describe(found).splitlines()
+    assert lines[1].split()[:3] == ["seed", "3", f"{found['runs'][0]['ema_test_accuracy']:.2%}"]
+    assert lines[3].split()[:2] == ["mean", f"{found['ema_test_accuracy']['mean']:.2%}"]
+    assert [line.split("  ")[0] for line in lines[4:]] == ["std", "95 % from", "95 % to"]
+    one = {**found, "runs": found["runs"][:1]}
+    for name in ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "seconds"):
+        one[name] = summarize([found["runs"][0][name]])
+    assert len(describe(one).splitlines()) == 3
