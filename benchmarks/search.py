@@ -85,6 +85,7 @@ def search(
                 title = f"{number + 1}/{len(trials)} {name}, {budget} epochs"
                 row = {
                     "trial": name,
+                    "config": str(config_path),
                     "overrides": shlex.join(words),
                     "epochs": budget,
                     "seed": config.train.seed,

@@ -55,7 +55,6 @@ class ModelConfig:
     stages: tuple[Count, ...] = (20, 40, 80, 160)  # channels of each stage
     blocks: Count = 2  # residual blocks in each stage
     dropout: Annotated[float, Range(0, 0.99)] = 0.2  # probability, before the dense layer
-    identity: bool = False  # depthwise kernels start as the identity, else Kaiming-normal
     dtype: Literal["float32", "bfloat16"] = "float32"  # computation; parameters stay float32
     convolutions: Literal["auto", "plain", "native"] = "auto"  # native: in C++, for a CPU
 

@@ -37,8 +37,8 @@ def get_config() -> Config:
         ),
         optim=OptimConfig(
             optimizer="muon",
-            learning_rate=0.2,
-            muon_learning_rate=0.05,
+            learning_rate=0.4,
+            muon_learning_rate=0.02,
             warmup=0.05,
             nesterov=True,
             weight_decay=5e-4,

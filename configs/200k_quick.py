@@ -33,8 +33,8 @@ def get_config() -> Config:
         ),
         optim=OptimConfig(
             optimizer="muon",
-            learning_rate=0.2,
-            muon_learning_rate=0.05,
+            learning_rate=0.4,
+            muon_learning_rate=0.02,
             schedule="linear",
             warmup=0.2,
             nesterov=True,
@@ -43,6 +43,6 @@ def get_config() -> Config:
             label_smoothing=0.05,
             ema_decay=0.99,
         ),
-        train=TrainConfig(epochs=9, patience=0),
+        train=TrainConfig(epochs=13, patience=0),
         eval=EvalConfig(tta="flip"),
     )

@@ -36,7 +36,6 @@ def from_config(config: ModelConfig, *, num_classes: int = 10, lanes: int = 0) -
         stages=config.stages,
         blocks=config.blocks,
         dropout=config.dropout,
-        identity=config.identity,
         dtype=jnp.dtype(config.dtype),
         lanes=lanes,
     )

@@ -14,12 +14,6 @@ conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # Kaimin
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
-def identity_init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """A depthwise kernel [height, width, 1, channels] that passes its input on; draws nothing."""
-    del key
-    return jnp.zeros(shape, dtype).at[shape[0] // 2, shape[1] // 2].set(1)
-
-
 class Kernel(nn.Module):
     """The weights of a convolution without bias."""
 
@@ -88,14 +82,12 @@ class SeparableBlock(nn.Module):
     convolutions: Convolutions
     stride: int = 1
     dtype: Any = jnp.float32
-    identity: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Map [..., C, H, W, images] to [..., features, H/stride, W/stride, images]."""
         inputs, features, stride = x.shape[-4], self.features, self.stride
         kernel = partial(Kernel, dtype=self.dtype)
-        depthwise = partial(kernel, init=identity_init if self.identity else conv_init)
         separable = self.convolutions.separable
 
         def norm(name: str, z: jax.Array, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -106,14 +98,14 @@ class SeparableBlock(nn.Module):
             x,
             jnp.ones(inputs, jnp.float32),  # x is positive: its ReLU is itself
             jnp.zeros(inputs, jnp.float32),
-            depthwise((3, 3, 1, inputs), name="depthwise1")(),
+            kernel((3, 3, 1, inputs), name="depthwise1")(),
             kernel((1, 1, inputs, features), name="pointwise1")(),
             stride,
         )
         y, sums = separable(
             y,
             *norm("norm1", y, sums),
-            depthwise((3, 3, 1, features), name="depthwise2")(),
+            kernel((3, 3, 1, features), name="depthwise2")(),
             kernel((1, 1, features, features), name="pointwise2")(),
             1,
         )

@@ -8,14 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models import native, plain
-from cifar_jax.models.layers import (
-    BatchNorm,
-    Kernel,
-    affine,
-    conv_init,
-    identity_init,
-    kaiming_normal,
-)
+from cifar_jax.models.layers import BatchNorm, Kernel, affine, kaiming_normal
 from cifar_jax.models.plain import Convolutions
 
 
@@ -43,14 +36,12 @@ class PreactBlock(nn.Module):
     stride: int = 1
     reduction: int = 8
     dtype: Any = jnp.float32
-    identity: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Map [..., C, H, W, images] to [..., features, H/stride, W/stride, images]."""
         inputs, features, stride = x.shape[-4], self.features, self.stride
         convolutions, kernel = self.convolutions, partial(Kernel, dtype=self.dtype)
-        depthwise = partial(kernel, init=identity_init if self.identity else conv_init)
 
         def norm(name: str, z: jax.Array, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
             count = convolutions.images * z.shape[-3] * z.shape[-2]
@@ -59,14 +50,14 @@ class PreactBlock(nn.Module):
         y, sums = convolutions.separable(
             x,
             *norm("norm1", x, channel_sums(x)),
-            depthwise((3, 3, 1, inputs), name="depthwise1")(),
+            kernel((3, 3, 1, inputs), name="depthwise1")(),
             kernel((1, 1, inputs, features), name="pointwise1")(),
             stride,
         )
         y, _ = convolutions.separable(
             y,
             *norm("norm2", y, sums),
-            depthwise((3, 3, 1, features), name="depthwise2")(),
+            kernel((3, 3, 1, features), name="depthwise2")(),
             kernel((1, 1, features, features), init=nn.initializers.zeros, name="pointwise2")(),
             1,
         )
@@ -95,7 +86,6 @@ class PreactResNet(nn.Module):
     blocks: int = 3
     reduction: int = 8
     dropout: float = 0.0
-    identity: bool = False
     dtype: Any = jnp.float32
     lanes: int = 0
 
@@ -128,7 +118,6 @@ class PreactResNet(nn.Module):
                     stride,
                     self.reduction,
                     self.dtype,
-                    self.identity,
                     name=name,
                 )
                 x = layer(x, train=train)

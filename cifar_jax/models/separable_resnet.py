@@ -22,7 +22,6 @@ class SeparableResNet(nn.Module):
       stages: channels of each stage.
       blocks: blocks in each stage.
       dropout: probability with which an input of the dense layer is dropped in training.
-      identity: start depthwise kernels as the identity, else Kaiming-normal as the rest.
       dtype: of the computation; parameters, batch statistics and logits stay float32.
       lanes: images to a vector of the convolutions in C++ (cifar_jax/models/native.py), of which
         cifar_jax.runtime.kernels knows; 0: plain ones. Other dtypes than float32 take the plain
@@ -34,7 +33,6 @@ class SeparableResNet(nn.Module):
     stages: tuple[int, ...] = (20, 40, 80, 160)
     blocks: int = 2
     dropout: float = 0.2
-    identity: bool = False
     dtype: Any = jnp.float32
     lanes: int = 0
 
@@ -64,9 +62,7 @@ class SeparableResNet(nn.Module):
             for block in range(self.blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
-                layer = SeparableBlock(
-                    features, convolutions, stride, self.dtype, self.identity, name=name
-                )
+                layer = SeparableBlock(features, convolutions, stride, self.dtype, name=name)
                 x = layer(x, train=train)
         x = convolutions.pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -10,7 +10,6 @@ from cifar_jax.errors import ConfigError
 FIXED = {  # another network, other images, or another meaning of a step: another run
     *("data.source", "data.train_examples", "data.validation_examples", "data.split_seed"),
     *("model.architecture", "model.stem", "model.stages", "model.blocks", "model.dtype"),
-    "model.identity",
     *("train.batch_size", "train.chunk_steps", "train.seed", "optim.optimizer"),
 }
 TRAINING = {  # decide a result: a run that goes on with others is no longer what its config says
