@@ -5,7 +5,8 @@
 
 A line of the trials' file is a name and overrides: ``higher-lr --optim.learning-rate 0.8``. Each
 trial is trained for the first number of epochs, the best are trained anew for the next one, and so
-on (successive halving, https://arxiv.org/abs/1502.07943). A row of the log has the accuracy of the
+on (successive halving, https://arxiv.org/abs/1502.07943). A config that holds nothing out gets
+5,000 validation images here. A row of the log has the accuracy of the
 last epoch on the held-out training images, averaged weights and plain ones. Trials that are in
 the log already, with the same config, are not run again.
 """
@@ -21,29 +22,64 @@ from typing import Any
 
 import jax
 
-from cifar_jax.config import Config, ConfigError, load_config
+from cifar_jax.config import Config, load_config
+from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import enable_compilation_cache
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.progress import Progress
-from cifar_jax.runtime.trainer import Trainer
+from cifar_jax.runtime.trainer import Trainer, TrainingError
 
 Row = dict[str, Any]
+HOLD_OUT = ["--data.validation-examples", "5000"]  # where a config holds nothing out
 CHOSEN_BY = "ema_validation_accuracy"
+DIVERGED: Row = {CHOSEN_BY: 0.0, "validation_accuracy": 0.0, "ema_validation_loss": None}
+DIVERGED |= {"train_loss": None}
 
 
 def read_trials(path: Path) -> dict[str, list[str]]:
     """The trials of a file, by name: each line's first word, and the overrides after it."""
-    lines = [shlex.split(line, comments=True) for line in path.read_text().splitlines()]
+    try:
+        lines = [shlex.split(line, comments=True) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
     trials = {words[0]: words[1:] for words in lines if words}
     if not trials or len(trials) < sum(map(bool, lines)):
         raise ConfigError(f"{path}: must have a trial a line, each with a name of its own")
     return trials
 
 
+def load_trials(config: Path, trials: dict[str, list[str]], epochs: int) -> dict[str, Config]:
+    """The config of each trial; they must differ and hold images out."""
+    hold_out = [] if load_config(config).data.validation_examples else HOLD_OUT
+    found, seen = {}, {}
+    for name, words in trials.items():
+        try:
+            found[name] = load_config(config, [*hold_out, *words, "--train.epochs", str(epochs)])
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+        if not found[name].data.validation_examples:
+            raise ConfigError(f"{name}: data.validation_examples must be at least 1, not 0")
+        if (other := seen.setdefault(found[name].sha256, name)) != name:
+            raise ConfigError(f"{name}: must differ from {other}")
+    return found
+
+
+def read_log(path: Path) -> dict[str, Row]:
+    """The rows that are there already, by the hash of their config."""
+    rows = {}
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+        try:
+            row = json.loads(line)
+            rows[row["config_sha256"]] = row
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path}, line {number}: not a row of a search: {error}") from error
+    return rows
+
+
 def run(config: Config, progress_name: str) -> Row:
-    """Train a recipe from scratch; figures of its last epoch."""
+    """Train a recipe from scratch; figures of its last epoch, of chance if it diverges."""
     inputs = load_inputs(config, report=lambda line: None)
     trainer = Trainer(config)
     state = trainer.initial_state()
@@ -53,11 +89,17 @@ def run(config: Config, progress_name: str) -> Row:
     progress.line(progress_name)
     with progress:
         for epoch in range(1, config.train.epochs + 1):
-            state, sums = trainer.train_epoch(state, epoch, resident, progress)
+            try:
+                state, sums = trainer.train_epoch(state, epoch, resident, progress)
+            except TrainingError as error:
+                progress.line(str(error))
+                return DIVERGED | {"seconds": round(seconds, 1), "error": str(error)}
             seconds += sums["seconds"]
             row = trainer.row(state, epoch, sums)
     averaged = evaluate(config, state.ema_variables, inputs.validation)
     plain = evaluate(config, state.variables, inputs.validation)
+    if not math.isfinite(averaged.loss):
+        return DIVERGED | {"seconds": round(seconds, 1), "error": "the loss is not finite"}
     return {
         CHOSEN_BY: averaged.accuracy,
         "ema_validation_loss": averaged.loss,
@@ -71,25 +113,20 @@ def search(
     config_path: Path, trials: dict[str, list[str]], log: Path, epochs: list[int], keep: float
 ) -> list[Row]:
     """Run all rounds; the rows of the last one, best first."""
-    seen = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    done = {row["config_sha256"]: row for row in seen}
-    rows: list[Row] = []
-    for budget in epochs:
+    done, names, rows = read_log(log), list(trials), []
+    rounds = {budget: load_trials(config_path, trials, budget) for budget in epochs}
+    for budget, configs in rounds.items():
         rows = []
-        for number, (name, words) in enumerate(trials.items()):
-            config = load_config(config_path, [*words, "--train.epochs", str(budget)])
-            if not config.data.validation_examples:
-                raise ConfigError(f"{name}: data.validation_examples must be at least 1, not 0")
-            row = done.get(config.sha256)
-            if row is None:
-                title = f"{number + 1}/{len(trials)} {name}, {budget} epochs"
+        for number, name in enumerate(names, 1):
+            config = configs[name]
+            if config.sha256 not in done:
                 row = {
                     "trial": name,
                     "config": str(config_path),
-                    "overrides": shlex.join(words),
+                    "overrides": shlex.join(trials[name]),
                     "epochs": budget,
                     "seed": config.train.seed,
-                    **run(config, title),
+                    **run(config, f"{number}/{len(names)} {name}, {budget} epochs"),
                     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                     "device": environment.device(),
                     "versions": environment.versions(),
@@ -98,11 +135,12 @@ def search(
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-            rows.append(row | {"trial": name})
-            print(f"{name}, {budget} epochs: {row[CHOSEN_BY]:.2%}, {row['seconds']:.0f} s")
+                done[config.sha256] = row
+            row = done[config.sha256] | {"trial": name}
+            rows.append(row)
+            print(f"{name}, {budget} epochs: {row[CHOSEN_BY]:.2%}", flush=True)
         rows.sort(key=lambda row: -row[CHOSEN_BY])
-        kept = [row["trial"] for row in rows[: math.ceil(keep * len(rows))]]
-        trials = {name: trials[name] for name in kept}
+        names = [row["trial"] for row in rows[: math.ceil(keep * len(rows))]]
     return rows
 
 
@@ -119,17 +157,20 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     enable_compilation_cache(print)
     try:
+        if not 0 < options.keep <= 1:
+            raise ConfigError(f"--keep must be above 0 and at most 1, not {options.keep}")
         trials = read_trials(options.trials)
         rows = search(options.config, trials, options.log, options.epochs, options.keep)
-    except (ConfigError, OSError) as error:
+    except CifarJaxError as error:
         print(f"search.py: {error}", file=sys.stderr)
-        return 2
-    print(f"\n{'trial':30} validation  plain   loss    seconds")
+        return error.status
+    except OSError as error:
+        print(f"search.py: {error}", file=sys.stderr)
+        return 1
+    print(f"\n{'trial':30} validation   plain  seconds")
     for row in rows:
-        print(
-            f"{row['trial']:30} {row[CHOSEN_BY]:.2%}      {row['validation_accuracy']:.2%}"
-            f"  {row['ema_validation_loss']:.4f}  {row['seconds']:.0f}"
-        )
+        accuracies = f"{row[CHOSEN_BY]:10.2%} {row['validation_accuracy']:7.2%}"
+        print(f"{row['trial']:30} {accuracies} {row['seconds']:8.0f}")
     return 0
 
 

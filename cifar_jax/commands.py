@@ -34,6 +34,8 @@ def train(options: Options, overrides: Sequence[str], command: str) -> None:
 def sweep(options: Options, overrides: Sequence[str], command: str) -> None:
     """Train with several seeds and print the table."""
     config = _configure(options, overrides)
+    if config.train.seed != load_config(options.config).train.seed:
+        raise ConfigError("--train.seed: a sweep takes --seeds instead")
     if len(set(options.seeds)) < len(options.seeds):
         raise ConfigError(f"--seeds must differ from each other, not {options.seeds}")
     for seed in options.seeds:
@@ -85,18 +87,24 @@ def _evaluate_weights(options: Options, overrides: Sequence[str]) -> None:
             raise ConfigError(f"--weights: cannot be together with --{name}")
     if options.split != "test":
         raise ConfigError("--split must be test for --weights, which have no validation split")
+    from cifar_jax.runtime.compatibility import differing
     from cifar_jax.runtime.environment import memory_in_words
-    from cifar_jax.runtime.pretrained import describe, evaluate_weights
+    from cifar_jax.runtime.pretrained import evaluate_weights, load
+    from cifar_jax.runtime.score import describe_accuracies
 
     interruptible()
     _prepare(options)
-
-    def changed(config: Config) -> Config:
-        return validate(override(config, overrides))
-
-    with memory_in_words("eval.batch_size", Config().eval.batch_size):
-        found = evaluate_weights(options.weights, changed)
-    print(json.dumps(found, indent=2) if options.json else describe(found))
+    net = load(options.weights)
+    config = validate(override(net.config, overrides))
+    if decisive := [c for c in differing(net.config, config) if not c.field.startswith("eval.")]:
+        raise ConfigError(f"{options.weights}: belongs to its config, so not {decisive[0]}")
+    with memory_in_words("eval.batch_size", config.eval.batch_size):
+        found = evaluate_weights(net, config)
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        print(describe_accuracies(found, "test"))
+        print(f"{'the card says':22} {found['card_accuracy']:.2%}")
 
 
 def export(options: Options, overrides: Sequence[str], command: str) -> None:
@@ -105,9 +113,11 @@ def export(options: Options, overrides: Sequence[str], command: str) -> None:
         raise ConfigError(f"{overrides[0]}: no such option; the config is that of the run")
     if options.workdir is None or options.output is None:
         raise ConfigError("--workdir and --output are required, as in --output pretrained/200k")
-    interruptible()
+    from cifar_jax.runtime.environment import require_device
     from cifar_jax.runtime.pretrained import export
 
+    interruptible()
+    require_device(gpu=False)
     card = export(options.workdir, options.output, limits=options.limits, report=note)
     print(f"{options.output}: {card['parameters']:,} parameters, {card['accuracy']:.2%}")
 

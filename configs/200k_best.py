@@ -1,8 +1,8 @@
-"""The most accurate network here below 200,000 parameters: 196,149, and 50 M multiply-adds.
+"""A compute-rich network below 200,000 parameters: 196,149 of them, and 50 M multiply-adds.
 
     python main.py --config configs/200k_best.py
 
-To be measured.
+Not yet run, and not searched: docs/gpu-queue.md has the commands.
 """
 
 from cifar_jax.config import (
@@ -17,7 +17,7 @@ from cifar_jax.config import (
 
 
 def get_config() -> Config:
-    """Wide at 32x32 and gated; flips, crops and one mixing method; all training images."""
+    """Wide at 32x32 and gated; flips, crops, holes and CutMix; all training images."""
     return Config(
         data=DataConfig(validation_examples=0),
         model=ModelConfig(
@@ -25,6 +25,7 @@ def get_config() -> Config:
         ),
         augment=AugmentConfig(
             random_crop=1.0,
+            border="reflect101",
             shift_scale_rotate=0.0,
             brightness_contrast=0.0,
             hue_saturation_value=0.0,

@@ -2,7 +2,9 @@
 
     python main.py --config configs/200k_quick.py
 
-To be measured.
+Measured 2026-11-25 on two cores of an AMD EPYC (AVX-512), jax 0.10.2, float32, seeds 0 and 1, last
+epoch, averaged weights, no test-time augmentation: 87.62 and 86.98 % on the test set, mean 87.30 %,
+std 0.45 (n = 2); 8.9 and 10.7 minutes, the second beside other work. results/2026-11-25-200k-quick.
 """
 
 from cifar_jax.config import (
@@ -23,6 +25,7 @@ def get_config() -> Config:
         model=ModelConfig(dropout=0.0),
         augment=AugmentConfig(
             random_crop=1.0,
+            border="reflect101",
             shift_scale_rotate=0.0,
             brightness_contrast=0.0,
             hue_saturation_value=0.0,

@@ -97,7 +97,7 @@ def test_exported_weights_give_the_same_figures(smoke, tmp_path):
     assert f"  and tta none         {results['ema_test_accuracy']:.2%}" in shown.stdout
     other = run("eval", "--weights", tmp_path / "smoke", "--model.stem", "9")
     assert other.returncode == 2
-    assert "model.stem: 8 -> 9" in other.stderr
+    assert "belongs to its config, so not model.stem: 8 -> 9" in other.stderr
     assert other.stderr.count("\n") == 1
 
 
@@ -166,6 +166,7 @@ def test_ctrl_c_and_again(smoke, tmp_path):
         ("eval --weights nowhere --split validation", "--split must be test for --weights"),
         ("sweep --config configs/smoke.py --seeds 1 2 1", "--seeds must differ from each other"),
         ("sweep --config configs/smoke.py --seeds -1", "train.seed must be between 0 and"),
+        ("sweep --config configs/smoke.py --train.seed 3", "--train.seed: a sweep takes --seeds"),
         ("sweep --config configs/smoke.py --seeds x", "invalid int value: 'x'"),
         ("export --workdir nowhere", "--workdir and --output are required"),
         ("export --workdir nowhere --output x", "nowhere/config.json: cannot be read"),

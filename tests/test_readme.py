@@ -28,6 +28,8 @@ def test_configs_and_overrides(command):
     words = shlex.split(command)[2:]
     if "--config" in words:
         path, *overrides = words[words.index("--config") + 1 :]
+        if "--seeds" in overrides:  # the last option of a sweep
+            overrides = overrides[: overrides.index("--seeds")]
         load_config(path, overrides)
 
 

@@ -52,7 +52,7 @@ def convolutions(model: Network, *, side: int = 32, channels: int = 3) -> list[C
                 Conv(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
             ]
             if isinstance(model, PreactResNet):
-                few = outputs // model.reduction
+                few = max(1, outputs // model.reduction)
                 layers.append(Conv(f"{name}/squeeze", 1, 1, outputs, few, 1, 1))
                 layers.append(Conv(f"{name}/excite", 1, 1, few, outputs, 1, 1))
             if stride != 1 or inputs != outputs:
@@ -68,6 +68,8 @@ def count_params(params: Any) -> int:
 
 def receptive_field(model: Network) -> int:
     """Side of the square of input pixels that one pixel before the mean can see [pixels].
+
+    It is that of the convolutions: the gates of a ``PreactResNet`` see the whole image.
 
     Each layer adds (kernel - 1) x the product of the strides before it; the layer's own stride
     counts from the next layer on. (The original project counted it one layer late: 67 for what

@@ -19,12 +19,12 @@ class Kernel(nn.Module):
 
     shape: tuple[int, int, int, int]
     dtype: Any = jnp.float32
-    init: Callable[..., Any] = conv_init
+    initializer: Callable[..., Any] = conv_init
 
     @nn.compact
     def __call__(self) -> jax.Array:
         """The kernel [height, width, inputs of a group, outputs]."""
-        return self.param("kernel", self.init, self.shape, jnp.float32).astype(self.dtype)
+        return self.param("kernel", self.initializer, self.shape, jnp.float32).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):

@@ -58,11 +58,15 @@ class PreactBlock(nn.Module):
             y,
             *norm("norm2", y, sums),
             kernel((3, 3, 1, features), name="depthwise2")(),
-            kernel((1, 1, features, features), init=nn.initializers.zeros, name="pointwise2")(),
+            kernel(
+                (1, 1, features, features), initializer=nn.initializers.zeros, name="pointwise2"
+            )(),
             1,
         )
         dense = partial(nn.Dense, kernel_init=kaiming_normal)
-        gate = nn.relu(dense(features // self.reduction, name="squeeze")(convolutions.pool(y)))
+        gate = nn.relu(
+            dense(max(1, features // self.reduction), name="squeeze")(convolutions.pool(y))
+        )
         gate = nn.sigmoid(dense(features, name="excite")(gate)).astype(self.dtype)
         y = y * convolutions.arrange(gate[:, None, None, :])
         if stride != 1 or inputs != features:

@@ -65,6 +65,11 @@ def changes(old: Config, new: Config) -> list[Change]:
     ]
 
 
+def differing(old: Config, new: Config) -> list[Change]:
+    """The fields that differ and decide a result."""
+    return [change for change in changes(old, new) if change.field not in FREE]
+
+
 def require_same(path: Path, old: Config, new: Config, *, besides: Sequence[str] = ()) -> None:
     """Check that two configs decide the same results.
 
@@ -77,11 +82,7 @@ def require_same(path: Path, old: Config, new: Config, *, besides: Sequence[str]
     Raises:
       ConfigError: naming the fields that differ and both values.
     """
-    found = [
-        change
-        for change in changes(old, new)
-        if change.field not in FREE and change.field.split(".")[0] not in besides
-    ]
+    found = [c for c in differing(old, new) if c.field.split(".")[0] not in besides]
     if found:
         raise ConfigError(f"{path} holds another run ({_list(found)}): use another --workdir")
 

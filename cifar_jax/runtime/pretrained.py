@@ -1,5 +1,6 @@
 """Trained networks to take along: weights as safetensors, and a card that says what they are."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -13,20 +14,29 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from cifar_jax import models, tta
-from cifar_jax.config import Config, from_dict, to_dict
+from cifar_jax.config import Config, DataConfig, from_dict, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.files import describe_failure, write_bytes, write_json
-from cifar_jax.runtime.compatibility import require_same
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.kernels import network
-from cifar_jax.runtime.score import restore_selected
+from cifar_jax.runtime.score import restore_selected, score_variables
 from cifar_jax.runtime.trainer import IMAGE_SHAPE, Trainer
 from cifar_jax.runtime.workdir import Workdir
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+FROM_RESULTS = {  # of the card, and what it is in results.json
+    "accuracy": "ema_test_accuracy",
+    "loss": "ema_test_loss",
+    "calibration_error": "ema_test_calibration_error",
+    **{name: name for name in ("per_class_accuracy", "tta", "tta_accuracy")},
+    **{name: name for name in ("parameters", "multiply_adds", "receptive_field")},
+    **{name: name for name in ("command", "seed", "epochs", "seconds", "date", "versions")},
+    **{name: name for name in ("device", "convolutions", "config_sha256")},
+    **{name: name for name in ("config_changes", "environment_changes")},
+}
 
 
 class WeightsError(CifarJaxError):
@@ -84,7 +94,7 @@ def load(path: str | Path) -> Pretrained:
     folder = Path(path)
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        config, expected = from_dict(card["config"]), card["weights_sha256"]
+        config, expected = from_dict(card["config"]), card["file_sha256"]
         content = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         failed = Path(error.filename or folder)
@@ -94,14 +104,17 @@ def load(path: str | Path) -> Pretrained:
     if (found := hashlib.sha256(content).hexdigest()) != expected:
         raise WeightsError(f"{folder / WEIGHTS}: SHA-256 must be {expected}, not {found}")
     try:
-        variables = traverse_util.unflatten_dict(safetensors.load(content), sep="/")
-    except SafetensorError as error:
+        weights = safetensors.load(content)
+    except (SafetensorError, KeyError) as error:  # a KeyError for a type that numpy has not
         raise WeightsError(f"{folder / WEIGHTS}: {error}") from error
     model = network(config)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, *IMAGE_SHAPE), np.float32))
-    if jax.tree.map(np.shape, variables) != jax.tree.map(np.shape, dict(shapes)):
+    needed = traverse_util.flatten_dict(dict(shapes), sep="/")
+    if {name: (array.shape, array.dtype) for name, array in weights.items()} != {
+        name: (array.shape, array.dtype) for name, array in needed.items()
+    }:
         raise WeightsError(f"{folder / WEIGHTS}: must be of the network that {CARD} describes")
-    return Pretrained(config, model, variables, card)
+    return Pretrained(config, model, traverse_util.unflatten_dict(weights, sep="/"), card)
 
 
 def export(
@@ -124,7 +137,7 @@ def export(
 
     Raises:
       ConfigError: when the workdir holds no finished run.
-      CheckpointError: when the checkpoint cannot be read.
+      CheckpointError: when the selected epoch's checkpoint is gone or cannot be read.
       WriteError: when the folder cannot be written to.
     """
     run, folder = Workdir(workdir), Path(folder)
@@ -132,29 +145,25 @@ def export(
     if not run.results.exists():
         raise ConfigError(f"{run.results}: must be there: only a finished run can be exported")
     results = run.read_results()
-    trainer = Trainer(config)
-    state = restore_selected(trainer, run, report=report)
+    if missing := set(FROM_RESULTS.values()) - set(results):
+        raise ConfigError(f"{run.results}: has no {min(missing)}: written by an older version")
+    step = results["selected_epoch"] * config.steps_per_epoch
+    state = restore_selected(Trainer(config), run, step, report=report)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
+        model=dataclasses.replace(config.model, convolutions="auto"),
+    )
     weights = traverse_util.flatten_dict(jax.device_get(state.ema_variables), sep="/")
     content = safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
     card = {
-        "accuracy": results["ema_test_accuracy"],
-        "loss": results["ema_test_loss"],
-        "calibration_error": results["ema_test_calibration_error"],
-        "per_class_accuracy": results["per_class_accuracy"],
-        "tta": results["tta"],
-        "tta_accuracy": results["tta_accuracy"],
         "protocol": _protocol(config, results),
-        "parameters": results["parameters"],
-        "multiply_adds": results["multiply_adds"],
-        "receptive_field": results["receptive_field"],
+        **{name: results[source] for name, source in FROM_RESULTS.items()},
         "classes": list(CLASS_NAMES),
         "input": "uint8 [N, 32, 32, 3], RGB; divided by 255, minus augment.mean, over augment.std",
-        **{name: results[name] for name in ("command", "seed", "epochs", "seconds")},
-        **{name: results[name] for name in ("date", "versions", "device", "convolutions")},
         "data_sha256": "synthetic" if config.data.source == "synthetic" else dict(SHA256),
         "config": to_dict(config),
-        "config_sha256": config.sha256,
-        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        "file_sha256": hashlib.sha256(content).hexdigest(),
         "limits": " ".join([LIMITS, limits]).strip(),
     }
     try:
@@ -175,59 +184,27 @@ LIMITS = (
 
 def _protocol(config: Config, results: dict[str, Any]) -> str:
     held_out = config.data.validation_examples
+    chosen = f"epoch {results['selected_epoch']}, chosen on {held_out:,} training images held out"
     if not held_out:
-        chosen = "trained on all training images; last epoch"
-    else:
-        chosen = (
-            f"epoch {results['selected_epoch']}, chosen on {held_out:,} training images held out"
-        )
-    return f"{chosen}; averaged weights; no test-time augmentation; test set scored once"
+        chosen = "last epoch"
+    images = f"trained on {config.train_images:,} images"
+    return f"{images}; {chosen}; averaged weights; no test-time augmentation; test set scored once"
 
 
-def evaluate_weights(path: str | Path, overrides: Callable[[Config], Config]) -> dict[str, Any]:
-    """Score exported weights on the test set.
+def evaluate_weights(net: Pretrained, config: Config) -> dict[str, Any]:
+    """Score a trained network on the test set.
 
     Args:
-      path: of the folder.
-      overrides: gives the config to use for the network's own; only "eval" and fields that decide
-        no result may differ.
+      net: of :func:`load`.
+      config: its own, but for "eval" and fields that decide no result.
 
     Returns:
-      JSON-ready figures; accuracies are fractions. "accuracy" is without test-time augmentation.
+      The figures of ``score.score_variables``, and "card_accuracy", what the card says.
 
     Raises:
-      WeightsError: see :func:`load`.
-      ConfigError: when another field differs.
       DataError: when the data set cannot be had.
     """
-    net = load(path)
-    config = overrides(net.config)
-    require_same(Path(path), net.config, config, besides=("eval",))
     test = load_inputs(config, report=lambda line: None).test
-    plain = evaluate(config, net.variables, test)
-    views = evaluate(config, net.variables, test, mode=config.eval.tta)
-    return {
-        "accuracy": plain.accuracy,
-        "loss": plain.loss,
-        "calibration_error": plain.calibration_error(),
-        "tta": config.eval.tta,
-        "tta_accuracy": views.accuracy,
-        "tta_loss": views.loss,
-        "images": len(test[0]),
-        "per_class_accuracy": dict(
-            zip(CLASS_NAMES, map(float, plain.per_class_accuracy()), strict=True)
-        ),
-        "confusion": plain.confusion().tolist(),
-        "card_accuracy": net.card.get("accuracy"),
+    return score_variables(config, net.variables, test) | {
+        "card_accuracy": net.card.get("accuracy")
     }
-
-
-def describe(found: dict[str, Any]) -> str:
-    """Lines for people about the figures of :func:`evaluate_weights`."""
-    lines = {
-        "test accuracy": found["accuracy"],
-        f"  and tta {found['tta']}": found["tta_accuracy"],
-        **{f"  {name}": value for name, value in found["per_class_accuracy"].items()},
-        "calibration error": found["calibration_error"],
-    }
-    return "\n".join(f"{name:22} {value:.2%}" for name, value in lines.items())

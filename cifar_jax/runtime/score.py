@@ -30,21 +30,43 @@ def score(config: Config, state: TrainState, images: ImageSet, split: str) -> di
       the averaged weights, without test-time augmentation.
     """
     plain = evaluate(config, state.variables, images)
-    averaged = evaluate(config, state.ema_variables, images)
-    views = evaluate(config, state.ema_variables, images, mode=config.eval.tta)
-    per_class = [None if x != x else float(x) for x in averaged.per_class_accuracy()]
+    averaged = score_variables(config, state.ema_variables, images)
     return {
         f"{split}_accuracy": plain.accuracy,
         f"{split}_loss": plain.loss,
-        f"ema_{split}_accuracy": averaged.accuracy,
-        f"ema_{split}_loss": averaged.loss,
-        f"ema_{split}_calibration_error": averaged.calibration_error(),
+        f"ema_{split}_accuracy": averaged.pop("accuracy"),
+        f"ema_{split}_loss": averaged.pop("loss"),
+        f"ema_{split}_calibration_error": averaged.pop("calibration_error"),
+        f"{split}_images": averaged.pop("images"),
+        **averaged,
+    }
+
+
+def score_variables(config: Config, variables: Any, images: ImageSet) -> dict[str, Any]:
+    """Evaluate one set of variables, and once more with test-time augmentation.
+
+    Args:
+      config: the sections "model", "augment" and "eval" are read.
+      variables: of the network.
+      images: and labels.
+
+    Returns:
+      JSON-ready figures; accuracies are fractions. All but those of "tta" are without test-time
+      augmentation; the accuracy of a class without images is None.
+    """
+    plain = evaluate(config, variables, images)
+    views = evaluate(config, variables, images, mode=config.eval.tta)
+    per_class = [None if x != x else float(x) for x in plain.per_class_accuracy()]
+    return {
+        "accuracy": plain.accuracy,
+        "loss": plain.loss,
+        "calibration_error": plain.calibration_error(),
+        "images": len(images[0]),
         "tta": config.eval.tta,
         "tta_accuracy": views.accuracy,
         "tta_loss": views.loss,
-        f"{split}_images": len(images[0]),
         "per_class_accuracy": dict(zip(CLASS_NAMES, per_class, strict=True)),
-        "confusion": averaged.confusion().tolist(),
+        "confusion": plain.confusion().tolist(),
     }
 
 
@@ -136,11 +158,14 @@ def describe_results(results: Mapping[str, Any], workdir: Path) -> str:
 
 
 def describe_accuracies(found: Mapping[str, Any], split: str) -> str:
-    """Lines for people about the figures of :func:`score`."""
-    lines = {
-        f"{split} accuracy": found[f"{split}_accuracy"],
-        "with averaged weights": found[f"ema_{split}_accuracy"],
-        f"  and tta {found['tta']}": found["tta_accuracy"],
-        **{f"  {name}": value for name, value in found["per_class_accuracy"].items()},
-    }
+    """Lines for people about the figures of :func:`score`, or of :func:`score_variables`."""
+    if "accuracy" in found:
+        lines = {f"{split} accuracy": found["accuracy"]}
+    else:
+        lines = {
+            f"{split} accuracy": found[f"{split}_accuracy"],
+            "with averaged weights": found[f"ema_{split}_accuracy"],
+        }
+    lines[f"  and tta {found['tta']}"] = found["tta_accuracy"]
+    lines |= {f"  {name}": value for name, value in found["per_class_accuracy"].items()}
     return "\n".join(f"{k:22} {'none' if v is None else f'{v:.2%}'}" for k, v in lines.items())

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 
 from cifar_jax.config import Config
+from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
+from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.train import train
 
 FIGURES = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
+OF_EACH = ("seed", *FIGURES, "epochs", "selected_epoch", "date", "versions", "device")
+OF_EACH += ("convolutions", "config_sha256", "weights_sha256")
 
 
 def sweep(
@@ -37,25 +41,21 @@ def sweep(
       and the figures of each seed.
 
     Raises:
-      What ``train`` does.
+      ConfigError: for no seeds, or the same twice; and what ``train`` raises.
     """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds must be at least one and differ, not {list(seeds)}")
     folder, runs = Path(folder), []
     for number, seed in enumerate(seeds):
-        print(f"seed {seed} ({number + 1} of {len(seeds)})", flush=True)
+        Progress(1, 1).line(f"seed {seed} ({number + 1} of {len(seeds)})")
         own = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
         runs.append(train(own, folder / f"seed{seed}", command=command, stop=stop))
-    first = runs[0]
     found = {
         "command": command,
         "seeds": list(seeds),
         **{name: summarize([run[name] for run in runs]) for name in FIGURES},
-        "runs": [
-            {name: run[name] for name in ("seed", *FIGURES, "selected_epoch", "weights_sha256")}
-            for run in runs
-        ],
-        **{name: first[name] for name in ("parameters", "multiply_adds", "epochs", "tta")},
-        **{name: first[name] for name in ("versions", "device", "convolutions")},
-        "date": max(run["date"] for run in runs),
+        **{name: runs[0][name] for name in ("parameters", "multiply_adds", "tta")},
+        "runs": [{name: run[name] for name in OF_EACH} for run in runs],
     }
     write_json(folder / "sweep.json", found)
     return found

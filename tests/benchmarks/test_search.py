@@ -1,9 +1,11 @@
 """benchmarks/search.py, on generated images."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 TRIALS = (
     "plain\nfaster --optim.learning-rate 0.3  # and a comment\n\nstill --optim.learning-rate 1e-6\n"
 )
@@ -46,12 +48,35 @@ def test_trials_in_the_log_are_not_run_again(searched, benchmark):
     assert (folder / "new" / "trials.jsonl").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["tuned", "best"])
+def test_the_trials_that_come_along_are_valid(module, name):
+    search = module("search")
+    trials = search.read_trials(ROOT / "benchmarks" / f"trials_{name}.txt")
+    configs = search.load_trials(ROOT / "configs" / f"200k_{name}.py", trials, 30)
+    assert len({config.sha256 for config in configs.values()}) == len(trials) > 10
+    assert {config.data.validation_examples for config in configs.values()} == {5_000}
+
+
+def test_a_trial_that_diverges_comes_last(benchmark, tmp_path):
+    (tmp_path / "trials.txt").write_text("wild --optim.learning-rate 1e6\nplain\n")
+    words = ["--config", "configs/smoke.py", "--trials", tmp_path / "trials.txt"]
+    words += ["--log", tmp_path / "log", "--epochs", 1]
+    done = benchmark("search", *words)
+    assert done.returncode == 0, done.stderr
+    wild, plain = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert wild["trial"] == "wild"
+    assert wild["ema_validation_accuracy"] < plain["ema_validation_accuracy"]
+    assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["plain", "wild"]
+
+
 @pytest.mark.parametrize(
     ("trials", "said"),
     [
         ("a\na\n", "a name of its own"),
         ("", "must have a trial a line"),
         ("a --optim.learning-rat 1\n", "did you mean --optim.learning-rate?"),
+        ("a --model.stem '12\n", "No closing quotation"),
+        ("a\nb --optim.nesterov False\n", "b: must differ from a"),
         ("a --data.validation-examples 0\n", "data.validation_examples must be at least 1"),
     ],
 )
@@ -60,3 +85,12 @@ def test_refusals_are_one_line(benchmark, assert_refused, tmp_path, trials, said
     words = ["--config", "configs/smoke.py", "--trials", tmp_path / "trials.txt"]
     words += ["--log", tmp_path / "log", "--epochs", 1]
     assert_refused(benchmark("search", *words), "search.py: ", said)
+
+
+def test_a_log_that_is_none_is_refused(benchmark, assert_refused, tmp_path):
+    (tmp_path / "trials.txt").write_text("a\n")
+    (tmp_path / "log").write_text('{"config_sha256": "0"}\n{"cut')
+    words = ["--config", "configs/smoke.py", "--trials", tmp_path / "trials.txt"]
+    words += ["--log", tmp_path / "log", "--epochs", 1]
+    assert_refused(benchmark("search", *words), "log, line 2: not a row of a search")
+    assert_refused(benchmark("search", *words, "--keep", 0), "--keep must be above 0")

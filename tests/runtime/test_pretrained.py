@@ -1,13 +1,17 @@
+import hashlib
 import json
 import shutil
 
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors
+from tiny_runs import change
 
 import cifar_jax
-from cifar_jax.config import from_dict
+from cifar_jax.config import to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
+from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.pretrained import WeightsError, evaluate_weights, export
@@ -17,6 +21,14 @@ from cifar_jax.runtime.pretrained import WeightsError, evaluate_weights, export
 def exported(whole, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained") / "tiny"
     return folder, export(whole[0], folder, limits="It is tiny.")
+
+
+def rewrite(folder, content):
+    """Other weights, and the hash of them in the card."""
+    card = json.loads((folder / "card.json").read_text())
+    card["file_sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "weights.safetensors").write_bytes(content)
 
 
 @pytest.fixture
@@ -36,7 +48,7 @@ def test_the_card(exported, whole, tiny):
     assert card["config_sha256"] == tiny.sha256
     assert card["data_sha256"] == "synthetic"
     chosen = f"epoch {results['selected_epoch']}, chosen on 40 training images held out"
-    assert card["protocol"].startswith(chosen)
+    assert card["protocol"].startswith(f"trained on 200 images; {chosen}; ")
     assert card["limits"].endswith("It is tiny.")
 
 
@@ -68,19 +80,12 @@ def test_other_images_are_refused(exported, images):
 
 def test_evaluation_reproduces_the_card(exported, whole):
     folder, card = exported
-    found = evaluate_weights(folder, lambda config: config)
+    net = cifar_jax.load(folder)
+    found = evaluate_weights(net, net.config)
     for name in ("accuracy", "loss", "calibration_error", "tta_accuracy", "per_class_accuracy"):
         assert found[name] == card[name]
     assert found["confusion"] == whole[1]["confusion"]
     assert found["images"] == 1000
-
-
-def test_only_what_decides_nothing_may_differ(exported):
-    def other(config):
-        return from_dict({"data": {"source": "synthetic"}})
-
-    with pytest.raises(ConfigError, match=r"model\.stem: 8 -> 20"):
-        evaluate_weights(exported[0], other)
 
 
 def test_what_is_missing_or_damaged_is_one_line(copy, tmp_path):
@@ -105,6 +110,59 @@ def test_weights_of_another_network(copy):
     (copy / "card.json").write_text(json.dumps(card))
     with pytest.raises(WeightsError, match=r"must be of the network that card\.json describes"):
         cifar_jax.load(copy)
+
+
+@pytest.mark.parametrize(
+    "card", ["[]", '{"config": []}', '{"config": {"model": {"stem": 0}}}', "{"]
+)
+def test_another_card(copy, card):
+    (copy / "card.json").write_text(card)
+    with pytest.raises(WeightsError, match=r"card\.json: not a network's card"):
+        cifar_jax.load(copy)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int32"])
+def test_weights_of_another_type(copy, dtype):
+    weights = safetensors.load_file(copy / "weights.safetensors")
+    rewrite(copy, safetensors.save({k: v.astype(dtype) for k, v in weights.items()}))
+    with pytest.raises(WeightsError, match="must be of the network"):
+        cifar_jax.load(copy)
+
+
+def test_weights_that_numpy_has_no_type_for(copy):
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
+    rewrite(copy, len(header).to_bytes(8, "little") + header + b"\0\0")
+    with pytest.raises(WeightsError, match=r"weights\.safetensors: "):
+        cifar_jax.load(copy)
+
+
+def test_the_epoch_of_the_results_or_none(whole, tmp_path):
+    """Not the weights of one epoch with the accuracy of another."""
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    step = 10 * whole[1]["selected_epoch"]
+    shutil.rmtree(run / "checkpoints" / str(step))
+    with pytest.raises(CheckpointError, match=f"checkpoints/{step}: no such step"):
+        export(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_of_the_machine_is_in_the_card(whole, tiny, tmp_path):
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    config = change(tiny, data={"data_dir": "/home/someone"}, model={"convolutions": "plain"})
+    (run / "config.json").write_text(json.dumps(to_dict(config)))
+    card = export(run, tmp_path / "out")
+    assert card["config"]["data"]["data_dir"] == "data"
+    assert cifar_jax.load(tmp_path / "out").config.model.convolutions == "auto"
+
+
+def test_results_of_an_older_version(whole, tmp_path):
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    results = {k: v for k, v in whole[1].items() if k != "ema_test_calibration_error"}
+    (run / "results.json").write_text(json.dumps(results))
+    with pytest.raises(
+        ConfigError, match=r"has no ema_test_calibration_error: written by an older"
+    ):
+        export(run, tmp_path / "out")
 
 
 def test_an_unfinished_run_is_not_exported(whole, tmp_path):

@@ -1,11 +1,14 @@
 import json
+import signal
 
 import numpy as np
 import pytest
 from scipy import stats
 from tiny_runs import change
 
+from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import sweep as sweep_module
+from cifar_jax.runtime.signals import Interrupted
 from cifar_jax.runtime.sweep import describe, summarize, sweep
 
 
@@ -56,6 +59,34 @@ def test_another_seed_trains_only_itself(swept, tiny, monkeypatch):
     assert trained == [5]
     assert again["runs"][:2] == found["runs"]
     assert again["ema_test_accuracy"]["n"] == 3
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
+def test_seeds_differ(tiny, tmp_path, seeds):
+    with pytest.raises(ConfigError, match="seeds must be at least one and differ, not"):
+        sweep(tiny, seeds, tmp_path)
+
+
+def test_stopped_and_continued(swept, tiny, tmp_path, monkeypatch):
+    """Where the first seed is done and the second is not."""
+    _, found = swept
+    config, real = change(tiny, train={"epochs": 2}), sweep_module.train
+
+    def interrupt_the_second(config, workdir, **options):
+        if config.train.seed == 1:
+            raise Interrupted(signal.SIGTERM)
+        return real(config, workdir, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep_module, "train", interrupt_the_second)
+        with pytest.raises(Interrupted):
+            sweep(config, [3, 1], tmp_path)
+    assert (tmp_path / "seed3" / "results.json").exists()
+    assert not (tmp_path / "sweep.json").exists()
+    again = sweep(config, [3, 1], tmp_path)
+    assert [run["weights_sha256"] for run in again["runs"]] == [
+        run["weights_sha256"] for run in found["runs"]
+    ]
 
 
 def test_the_table(swept):
