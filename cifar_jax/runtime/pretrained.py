@@ -109,7 +109,7 @@ def load(path: str | Path) -> Pretrained:
         raise WeightsError(f"{folder / WEIGHTS}: {error}") from error
     model = network(config)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, *IMAGE_SHAPE), np.float32))
-    needed = traverse_util.flatten_dict(dict(shapes), sep="/")
+    needed: dict[str, Any] = traverse_util.flatten_dict(dict(shapes), sep="/")
     if {name: (array.shape, array.dtype) for name, array in weights.items()} != {
         name: (array.shape, array.dtype) for name, array in needed.items()
     }:
