@@ -1,6 +1,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,16 +12,34 @@ import cifar_jax
 from cifar_jax.config import to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
+from cifar_jax.models import count_params
 from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.pretrained import WeightsError, evaluate_weights, export
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted(path.parent for path in ROOT.glob("pretrained/*/card.json"))
+assert SHIPPED
 
 
 @pytest.fixture(scope="module")
 def exported(whole, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained") / "tiny"
     return folder, export(whole[0], folder, limits="It is tiny.")
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_what_comes_along_is_whole_and_has_its_results(folder):
+    """Its accuracy is that of a results.json in results/, of the config beside it."""
+    net = cifar_jax.load(folder)
+    assert net.config.data.source != "synthetic"
+    found = [json.loads(path.read_text()) for path in ROOT.glob("results/**/results.json")]
+    (results,) = [r for r in found if r["config_sha256"] == net.card["config_sha256"]]
+    assert net.card["accuracy"] == results["ema_test_accuracy"]
+    assert net.card["parameters"] == count_params(net.variables["params"]) < 200_000
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(net.predict(images).sum(1), 1, atol=1e-5)
 
 
 def rewrite(folder, content):
