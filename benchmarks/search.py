@@ -6,9 +6,9 @@
 A line of the trials' file is a name and overrides: ``higher-lr --optim.learning-rate 0.8``. Each
 trial is trained for the first number of epochs, the best are trained anew for the next one, and so
 on (successive halving, https://arxiv.org/abs/1502.07943). A config that holds nothing out gets
-5,000 validation images here. A row of the log has the accuracy of the
-last epoch on the held-out training images, averaged weights and plain ones. Trials that are in
-the log already, with the same config, are not run again.
+5,000 validation images here. A row of the log has the accuracy of the last epoch on the held-out
+training images, averaged weights and plain ones; of a trial that diverges it is 0. Trials that are
+in the log already, with the same config, are not run again.
 """
 
 import argparse
@@ -34,8 +34,7 @@ from cifar_jax.runtime.trainer import Trainer, TrainingError
 Row = dict[str, Any]
 HOLD_OUT = ["--data.validation-examples", "5000"]  # where a config holds nothing out
 CHOSEN_BY = "ema_validation_accuracy"
-DIVERGED: Row = {CHOSEN_BY: 0.0, "validation_accuracy": 0.0, "ema_validation_loss": None}
-DIVERGED |= {"train_loss": None}
+DIVERGED: Row = {CHOSEN_BY: 0.0, "validation_accuracy": 0.0, "train_loss": None}
 
 
 def read_trials(path: Path) -> dict[str, list[str]]:
@@ -78,15 +77,15 @@ def read_log(path: Path) -> dict[str, Row]:
     return rows
 
 
-def run(config: Config, progress_name: str) -> Row:
-    """Train a recipe from scratch; figures of its last epoch, of chance if it diverges."""
+def run(config: Config, title: str) -> Row:
+    """Train a recipe from scratch; figures of its last epoch."""
     inputs = load_inputs(config, report=lambda line: None)
     trainer = Trainer(config)
     state = trainer.initial_state()
     resident = jax.device_put(inputs.train)
     images = config.steps_per_epoch * config.train.batch_size
     progress, seconds, row = Progress(config.train.epochs, images), 0.0, {}
-    progress.line(progress_name)
+    progress.line(title)
     with progress:
         for epoch in range(1, config.train.epochs + 1):
             try:

@@ -34,12 +34,8 @@ def train(options: Options, overrides: Sequence[str], command: str) -> None:
 def sweep(options: Options, overrides: Sequence[str], command: str) -> None:
     """Train with several seeds and print the table."""
     config = _configure(options, overrides)
-    if config.train.seed != load_config(options.config).train.seed:
+    if any(word.startswith("--train.seed") for word in overrides):
         raise ConfigError("--train.seed: a sweep takes --seeds instead")
-    if len(set(options.seeds)) < len(options.seeds):
-        raise ConfigError(f"--seeds must differ from each other, not {options.seeds}")
-    for seed in options.seeds:
-        validate(override(config, ["--train.seed", str(seed)]))
     from cifar_jax.runtime.signals import listening
     from cifar_jax.runtime.sweep import describe, sweep
 
@@ -125,18 +121,19 @@ def export(options: Options, overrides: Sequence[str], command: str) -> None:
 def summary(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print the layers, parameters and cost of a network."""
     config = _configure(options, overrides)
-    if options.picture and config.model.architecture != "separable":
-        raise ConfigError(
-            f"--picture: model.architecture must be separable, not {config.model.architecture}"
-        )
     from cifar_jax import models
     from cifar_jax.runtime.diagram import draw_architecture
     from cifar_jax.runtime.summary import summarize
 
-    print(summarize(config))
-    if options.picture:
-        network = models.from_config(config.model)
-        assert isinstance(network, models.SeparableResNet)
+    network = models.from_config(config.model)
+    if not options.picture:
+        print(summarize(config))
+    elif not isinstance(network, models.SeparableResNet):
+        raise ConfigError(
+            f"--picture: model.architecture must be separable, not {config.model.architecture}"
+        )
+    else:
+        print(summarize(config))
         draw_architecture(network, options.picture)
         print(f"picture            {options.picture}")
 

@@ -164,7 +164,7 @@ def test_ctrl_c_and_again(smoke, tmp_path):
         ("eval --weights nowhere", "nowhere/card.json: cannot be read: No such file"),
         ("eval --weights nowhere --workdir x", "--weights: cannot be together with --workdir"),
         ("eval --weights nowhere --split validation", "--split must be test for --weights"),
-        ("sweep --config configs/smoke.py --seeds 1 2 1", "--seeds must differ from each other"),
+        ("sweep --config configs/smoke.py --seeds 1 2 1", "seeds must be at least one and differ"),
         ("sweep --config configs/smoke.py --seeds -1", "train.seed must be between 0 and"),
         ("sweep --config configs/smoke.py --train.seed 3", "--train.seed: a sweep takes --seeds"),
         ("sweep --config configs/smoke.py --seeds x", "invalid int value: 'x'"),

@@ -8,10 +8,18 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cifar_jax.models import native, plain
 from cifar_jax.models.plain import Convolutions
 
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # Kaiming-normal, fan_out
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+def choose_convolutions(images: int, lanes: int, dtype: Any) -> Convolutions:
+    """The convolutions of a batch: in C++ where there are lanes and it computes in float32."""
+    if lanes and dtype == jnp.float32:
+        return native.convolutions(images, lanes)
+    return plain.convolutions(images)
 
 
 class Kernel(nn.Module):

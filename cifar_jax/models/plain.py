@@ -141,9 +141,15 @@ def _arrange(images: jax.Array) -> jax.Array:
     return jnp.transpose(images, (3, 1, 2, 0))
 
 
+def channel_sums(x: jax.Array) -> jax.Array:
+    """Sums over each channel of [..., C, H, W, images] and of its square, float32 [2, C]."""
+    wide = x.astype(jnp.float32)
+    axes = tuple(axis for axis in range(x.ndim) if axis != x.ndim - 4)
+    return jnp.stack([jnp.sum(wide, axes), jnp.sum(wide * wide, axes)])
+
+
 def _with_sums(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    wide = z.astype(jnp.float32)
-    return z, jnp.stack([jnp.sum(wide, (1, 2, 3)), jnp.sum(wide * wide, (1, 2, 3))])
+    return z, channel_sums(z)
 
 
 def dense_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -7,16 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cifar_jax.models import native, plain
-from cifar_jax.models.layers import BatchNorm, Kernel, affine, kaiming_normal
-from cifar_jax.models.plain import Convolutions
-
-
-def channel_sums(x: jax.Array) -> jax.Array:
-    """Sums over each channel of [..., C, H, W, images] and of its square, float32 [2, C]."""
-    wide = x.astype(jnp.float32)
-    axes = tuple(axis for axis in range(x.ndim) if axis != x.ndim - 4)
-    return jnp.stack([jnp.sum(wide, axes), jnp.sum(wide * wide, axes)])
+from cifar_jax.models.layers import (
+    BatchNorm,
+    Kernel,
+    affine,
+    choose_convolutions,
+    kaiming_normal,
+)
+from cifar_jax.models.plain import Convolutions, channel_sums
 
 
 class PreactBlock(nn.Module):
@@ -105,10 +103,7 @@ class PreactResNet(nn.Module):
         Returns:
           Logits [B, num_classes], float32.
         """
-        if self.lanes and self.dtype == jnp.float32:
-            convolutions = native.convolutions(len(images), self.lanes)
-        else:
-            convolutions = plain.convolutions(len(images))
+        convolutions = choose_convolutions(len(images), self.lanes, self.dtype)
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, _ = convolutions.dense(x, kernel)

@@ -6,8 +6,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cifar_jax.models import native, plain
-from cifar_jax.models.layers import BatchNorm, Kernel, SeparableBlock, affine, kaiming_normal
+from cifar_jax.models.layers import (
+    BatchNorm,
+    Kernel,
+    SeparableBlock,
+    affine,
+    choose_convolutions,
+    kaiming_normal,
+)
 
 
 class SeparableResNet(nn.Module):
@@ -48,10 +54,7 @@ class SeparableResNet(nn.Module):
         Returns:
           Logits [B, num_classes], float32.
         """
-        if self.lanes and self.dtype == jnp.float32:
-            convolutions = native.convolutions(len(images), self.lanes)
-        else:
-            convolutions = plain.convolutions(len(images))
+        convolutions = choose_convolutions(len(images), self.lanes, self.dtype)
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, sums = convolutions.dense(x, kernel)

@@ -27,6 +27,11 @@ from cifar_jax.runtime.trainer import IMAGE_SHAPE, Trainer
 from cifar_jax.runtime.workdir import Workdir
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+LIMITS = (
+    "Knows ten classes of centred objects in 32x32 pixels, as in CIFAR-10, and gives one of them "
+    "for any image. Some test images of CIFAR-10 have near-duplicates among its training images "
+    "(https://arxiv.org/abs/1902.00423), so accuracy on new images is lower."
+)
 FROM_RESULTS = {  # of the card, and what it is in results.json
     "accuracy": "ema_test_accuracy",
     "loss": "ema_test_loss",
@@ -95,6 +100,7 @@ def load(path: str | Path) -> Pretrained:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         config, expected = from_dict(card["config"]), card["file_sha256"]
+        float(card["accuracy"])
         content = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         failed = Path(error.filename or folder)
@@ -175,13 +181,6 @@ def export(
     return card
 
 
-LIMITS = (
-    "Knows ten classes of centred objects in 32x32 pixels, as in CIFAR-10, and gives one of them "
-    "for any image. Some test images of CIFAR-10 have near-duplicates among its training images "
-    "(https://arxiv.org/abs/1902.00423), so accuracy on new images is lower."
-)
-
-
 def _protocol(config: Config, results: dict[str, Any]) -> str:
     held_out = config.data.validation_examples
     chosen = f"epoch {results['selected_epoch']}, chosen on {held_out:,} training images held out"
@@ -205,6 +204,4 @@ def evaluate_weights(net: Pretrained, config: Config) -> dict[str, Any]:
       DataError: when the data set cannot be had.
     """
     test = load_inputs(config, report=lambda line: None).test
-    return score_variables(config, net.variables, test) | {
-        "card_accuracy": net.card.get("accuracy")
-    }
+    return score_variables(config, net.variables, test) | {"card_accuracy": net.card["accuracy"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_jax.config import Config
+from cifar_jax.config import Config, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
 from cifar_jax.runtime.progress import Progress
@@ -41,14 +41,17 @@ def sweep(
       and the figures of each seed.
 
     Raises:
-      ConfigError: for no seeds, or the same twice; and what ``train`` raises.
+      ConfigError: for no seeds, one out of range, or the same twice; and what ``train`` raises.
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds must be at least one and differ, not {list(seeds)}")
+    configs = [
+        validate(dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed)))
+        for seed in seeds
+    ]
     folder, runs = Path(folder), []
-    for number, seed in enumerate(seeds):
-        Progress(1, 1).line(f"seed {seed} ({number + 1} of {len(seeds)})")
-        own = dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
+    for number, (seed, own) in enumerate(zip(seeds, configs, strict=True), 1):
+        Progress(1, 1).line(f"seed {seed} ({number} of {len(seeds)})")
         runs.append(train(own, folder / f"seed{seed}", command=command, stop=stop))
     found = {
         "command": command,

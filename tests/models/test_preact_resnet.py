@@ -9,7 +9,8 @@ import pytest
 
 from cifar_jax.config import load_config
 from cifar_jax.models import PreactResNet, count_params, from_config, multiply_adds, plain
-from cifar_jax.models.preact_resnet import PreactBlock, channel_sums
+from cifar_jax.models.plain import channel_sums
+from cifar_jax.models.preact_resnet import PreactBlock
 
 KEY = jax.random.key(0)
 SMALL = PreactResNet(num_classes=3, stem=8, stages=(8, 16), blocks=2)
