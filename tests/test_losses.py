@@ -100,3 +100,12 @@ def test_calibration_error_against_a_loop(bins):
 def test_certain_and_right_is_calibrated():
     assert float(calibration_error(jnp.eye(3), jnp.arange(3))) == 0
     assert float(calibration_error(jnp.eye(3), jnp.array([1, 2, 0]))) == pytest.approx(1)
+
+
+def test_neighbouring_bins_do_not_cancel():
+    """One of 40 classes at 0.05 (the first of 15 bins) and right, one at 0.1 and wrong."""
+    best = jnp.array([0.05, 0.1])
+    rest = (1 - best) / 39
+    probabilities = jnp.concatenate([best[:, None], jnp.repeat(rest[:, None], 39, 1)], axis=1)
+    found = calibration_error(probabilities, jnp.array([0, 1]))
+    assert float(found) == pytest.approx((0.95 + 0.1) / 2)
