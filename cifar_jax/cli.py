@@ -6,22 +6,15 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from cifar_jax.commands import COMMANDS, drop_output, note, tell
+from cifar_jax.commands import COMMANDS
+from cifar_jax.commands.command import Command
+from cifar_jax.commands.console import drop_output, note, tell
 from cifar_jax.config import Config, load_config
 from cifar_jax.errors import CifarJaxError
 from cifar_jax.overrides import print_fields
 
 FIELDS = "Any field of the config can follow, as in --train.epochs 2."
-ABOUT = {
-    "train": "train a network, or go on with an interrupted run (the default)",
-    "sweep": "train with several seeds: mean and spread",
-    "eval": "evaluate the network of a run, or exported weights",
-    "export": "write the weights of a finished run, and a card of what they are",
-    "summary": "show layers, parameters, receptive field and cost",
-    "data": "fetch the data set and verify it",
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -46,9 +39,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         options, overrides = parser.parse_known_args(words)
         if options.help:
-            _help(parser, options)
+            _help(parser, COMMANDS[name], options)
         else:
-            COMMANDS[name](options, overrides, command)
+            COMMANDS[name].run(options, overrides, command)
     except argparse.ArgumentError as error:
         note(str(error))
         return 2
@@ -68,52 +61,25 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser(name: str) -> argparse.ArgumentParser:
+    command = COMMANDS[name]
     parser = argparse.ArgumentParser(
         prog=f"python main.py {name}",
-        description=ABOUT[name],
-        epilog=FIELDS if name != "export" else None,
+        description=command.about,
+        epilog=FIELDS if command.fields else None,
         add_help=False,
         allow_abbrev=False,
         exit_on_error=False,
     )
     parser.add_argument("-h", "--help", action="store_true", help="list every option and field")
-    if name != "export":
-        parser.add_argument("--config", type=Path, help="a Python file, as configs/200k.py")
-    if name in ("train", "sweep", "eval", "export"):
-        default = "sweep" if name == "sweep" else "seed<seed>"
-        parser.add_argument(
-            "--workdir", type=Path, help=f"folder of the run (default: runs/<config>-{default})"
-        )
-    if name in ("train", "sweep", "eval"):
-        parser.add_argument(
-            "--require-gpu", action="store_true", help="refuse to run without a GPU"
-        )
-    if name == "sweep":
-        parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    if name == "export":
-        parser.add_argument("--output", type=Path, help="folder to write, as pretrained/200k")
-        parser.add_argument("--limits", default="", help="what its users should know besides")
-    if name == "train":
-        parser.add_argument(
-            "--allow-config-change",
-            action="store_true",
-            help="go on with other values of fields that decide the result",
-        )
-    if name == "eval":
-        parser.add_argument("--weights", type=Path, help="exported ones, as pretrained/200k")
-        parser.add_argument("--split", choices=("test", "validation"), default="test")
-        parser.add_argument("--checkpoint", type=int, metavar="STEP", help="not the selected one")
-        parser.add_argument("--json", action="store_true", help="print JSON")
-    if name == "summary":
-        parser.add_argument("--picture", type=Path, help="draw the architecture into this PNG")
+    command.add_options(parser)
     return parser
 
 
-def _help(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    others = "".join(f"\n  {name:9}{text}" for name, text in ABOUT.items())
+def _help(parser: argparse.ArgumentParser, command: Command, options: argparse.Namespace) -> None:
+    others = "".join(f"\n  {name:13}{each.about}" for name, each in COMMANDS.items())
     print(f"{parser.format_help()}\ncommands:{others}")
-    if parser.epilog != FIELDS:
+    if not command.fields:
         return
     print("\nfields of the config:\n")
-    config = load_config(options.config) if options.config else Config()
-    print_fields(config, parser.prog)
+    path = getattr(options, "config", None)
+    print_fields(load_config(path) if path else Config(), parser.prog)

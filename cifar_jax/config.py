@@ -64,6 +64,7 @@ class AugmentConfig:
     """Pixel operations, drawn for each image, in this order; then one mix, drawn for each batch."""
 
     flip: Probability = 0.5  # probability of a horizontal flip
+    alternating_flip: bool = False  # in every other epoch, the first by a draw, not by chance
     random_crop: Probability = 0.0  # probability of a shift by whole pixels
     padding: Annotated[int, Range(1, IMAGE_SIDE - 1)] = 4  # largest such shift [pixels]
     shift_scale_rotate: Probability = 0.5  # probability of the affine operation
@@ -233,15 +234,15 @@ def validate(config: Config) -> Config:
             f"train.epochs must be at most {MOST_STEPS // config.steps_per_epoch}, so that the "
             f"run has at most {MOST_STEPS} steps, not {train.epochs}"
         )
+    if augment.alternating_flip and augment.flip != 0.5:
+        raise ConfigError(f"augment.flip must be 0.5 where flips alternate, not {augment.flip:g}")
     if augment.hole_min > augment.hole_max:
-        raise ConfigError(
-            f"augment.hole_min must be at most augment.hole_max ({augment.hole_max}), "
-            f"not {augment.hole_min}"
-        )
+        most = f"augment.hole_max ({augment.hole_max})"
+        raise ConfigError(f"augment.hole_min must be at most {most}, not {augment.hole_min}")
     if augment.ricap + augment.mixup + augment.cutmix > 1 + 1e-9:
+        total = augment.ricap + augment.mixup + augment.cutmix
         raise ConfigError(
-            "augment.ricap + augment.mixup + augment.cutmix must be at most 1, "
-            f"not {augment.ricap + augment.mixup + augment.cutmix:g}"
+            f"augment.ricap + augment.mixup + augment.cutmix must be at most 1, not {total:g}"
         )
     if len(augment.mean) != 3 or len(augment.std) != 3:
         raise ConfigError(

@@ -4,9 +4,16 @@ from typing import Literal
 
 import jax
 
-Stream = Literal["init", "order", "augment", "mix", "dropout"]
+Stream = Literal["init", "order", "augment", "mix", "dropout", "flip"]
 
-_STREAMS: dict[Stream, int] = {"init": 0, "order": 1, "augment": 2, "mix": 3, "dropout": 4}
+_STREAMS: dict[Stream, int] = {
+    "init": 0,
+    "order": 1,
+    "augment": 2,
+    "mix": 3,
+    "dropout": 4,
+    "flip": 5,
+}
 
 
 def stream_key(key: jax.Array, stream: Stream, step: int | jax.Array = 0) -> jax.Array:

@@ -123,13 +123,16 @@ def make_train_step(
     return train_step
 
 
-def make_train_chunk(train_step: TrainStep, *, batch_size: int, steps: int) -> Callable[..., Any]:
+def make_train_chunk(
+    train_step: TrainStep, *, batch_size: int, steps: int, alternating_flip: bool = False
+) -> Callable[..., Any]:
     """Make the function that does several updates in one ``lax.scan``.
 
     Args:
       train_step: of :func:`make_train_step`.
       batch_size: B.
       steps: of one call; it must divide the steps of an epoch, N // B.
+      alternating_flip: mirror each image in every other epoch, before the step gets it.
 
     Returns:
       ``(state, key, images, labels) -> (state, metrics)`` for a resident training set, images
@@ -146,7 +149,10 @@ def make_train_chunk(train_step: TrainStep, *, batch_size: int, steps: int) -> C
 
         def body(state: TrainState, i: jax.Array) -> tuple[TrainState, Metrics]:
             rows = jax.lax.dynamic_slice_in_dim(order, (first + i) * batch_size, batch_size)
-            return train_step(state, key, (images[rows], labels[rows]))
+            chosen = images[rows]
+            if alternating_flip:
+                chosen = augment.alternating_flip(stream_key(key, "flip"), chosen, rows, epoch)
+            return train_step(state, key, (chosen, labels[rows]))
 
         state, metrics = jax.lax.scan(body, state, jnp.arange(steps, dtype=jnp.int32))
         return state, jax.tree.map(jnp.sum, metrics)

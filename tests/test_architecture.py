@@ -24,7 +24,7 @@ ALLOWED = {  # part -> parts of the package that it may import
     "steps": CORE | {"config"},
     "data": {"data", "files", "errors"},
     "runtime": CORE | LEAVES | {"data", "runtime"},
-    "commands": CORE | LEAVES | {"data", "runtime"},
+    "commands": CORE | LEAVES | {"data", "runtime", "commands"},
     "cli": LEAVES | {"commands"},
     "__init__": {"runtime"},
 }

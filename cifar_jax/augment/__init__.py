@@ -10,7 +10,13 @@ from cifar_jax.augment.color import (
     shift_hsv,
 )
 from cifar_jax.augment.erase import Box, coarse_dropout, draw_holes
-from cifar_jax.augment.geometry import affine, horizontal_flip, random_crop, shift_scale_rotate
+from cifar_jax.augment.geometry import (
+    affine,
+    alternating_flip,
+    horizontal_flip,
+    random_crop,
+    shift_scale_rotate,
+)
 from cifar_jax.augment.mixing import (
     cutmix,
     draw_cutmix_box,
@@ -26,6 +32,7 @@ __all__ = [
     "Box",
     "adjust_brightness_contrast",
     "affine",
+    "alternating_flip",
     "augment_pixels",
     "brightness_contrast",
     "coarse_dropout",

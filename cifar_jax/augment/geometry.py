@@ -31,6 +31,28 @@ def horizontal_flip(key: jax.Array, images: jax.Array, *, probability: float = 0
     return jnp.where(flipped.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
 
 
+def alternating_flip(
+    key: jax.Array, images: jax.Array, numbers: jax.Array, epoch: int | jax.Array
+) -> jax.Array:
+    """Mirror images left to right in every other epoch; two epochs show both sides of each.
+
+    Keller Jordan, https://arxiv.org/abs/2404.00498. Drawn: in which epochs, by image.
+
+    Args:
+      key: random key, the same in all epochs.
+      images: [B, H, W, C], of any dtype.
+      numbers: of the images in their data set, integers [B].
+      epoch: counted from any number.
+
+    Returns:
+      Images of the same shape and dtype.
+    """
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    even = jax.vmap(jax.random.bernoulli)(keys)
+    flipped = even == (epoch % 2 == 0)
+    return jnp.where(flipped.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
+
+
 def random_crop(
     key: jax.Array,
     images: jax.Array,

@@ -18,7 +18,8 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
     """Flip; crop; warp; brightness and contrast; hue, saturation and value; erase.
 
     Every operation draws from its own key, so switching one off leaves the others as they were. An
-    operation of probability 0 is not compiled.
+    operation of probability 0 is not compiled. Alternating flips need an image's number and epoch:
+    :func:`cifar_jax.steps.make_train_chunk` does them.
 
     Args:
       key: random key.
@@ -35,7 +36,7 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
         raise TypeError(f"images must be floating, in [0, 1], not {images.dtype}")
     flip_key, affine_key, contrast_key, hue_key, erase_key = jax.random.split(key, 5)
     crop_key = jax.random.fold_in(key, 5)
-    if config.flip > 0:
+    if config.flip > 0 and not config.alternating_flip:
         images = geometry.horizontal_flip(flip_key, images, probability=config.flip)
     if config.random_crop > 0:
         images = geometry.random_crop(

@@ -123,6 +123,35 @@ def load(path: str | Path) -> Pretrained:
     return Pretrained(config, model, traverse_util.unflatten_dict(weights, sep="/"), card)
 
 
+def from_run(
+    workdir: str | Path,
+    config: Config,
+    *,
+    step: int | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Pretrained:
+    """The averaged weights of a run, finished or not.
+
+    Args:
+      workdir: of the run.
+      config: of the run; only "eval" and fields that decide no result may differ.
+      step: of the checkpoint; that of the selected epoch by default.
+      report: told each damaged checkpoint that is passed over.
+
+    Returns:
+      The network; its card holds the workdir and the step.
+
+    Raises:
+      ConfigError: when the config is not the run's.
+      CheckpointError: when there is no such checkpoint or it cannot be read.
+    """
+    run, trainer = Workdir(workdir), Trainer(config)
+    run.require_same(config, besides=("eval",))
+    state = restore_selected(trainer, run, step, report=report)
+    card = {"workdir": str(workdir), "step": int(state.step), "config": to_dict(config)}
+    return Pretrained(config, trainer.model, jax.device_get(state.ema_variables), card)
+
+
 def export(
     workdir: str | Path,
     folder: str | Path,

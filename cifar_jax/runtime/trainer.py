@@ -98,6 +98,7 @@ class Trainer:
                 steps.make_train_step(self.layout.apply(self.model.apply), self._tx, self.config),
                 batch_size=self.config.train.batch_size,
                 steps=self.chunk_steps,
+                alternating_flip=self.config.augment.alternating_flip,
             )
             count = self.config.train_images
             images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)

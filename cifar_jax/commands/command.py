@@ -1,0 +1,111 @@
+"""What a command is, and the options that several have."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from cifar_jax.commands.console import note
+from cifar_jax.config import Config, load_config, validate
+from cifar_jax.errors import ConfigError
+from cifar_jax.overrides import override
+from cifar_jax.runtime.workdir import Workdir
+
+if TYPE_CHECKING:
+    from cifar_jax.runtime.pretrained import Pretrained
+
+Options = argparse.Namespace
+
+
+class Command(NamedTuple):
+    """A command of main.py.
+
+    Attributes:
+      about: one line for its help.
+      run: ``(options, overrides, command line)``; it imports jax itself, so that help is quick.
+      add_options: adds its options to a parser.
+      fields: whether fields of the config can follow.
+    """
+
+    about: str
+    run: Callable[[Options, Sequence[str], str], None]
+    add_options: Callable[[argparse.ArgumentParser], None]
+    fields: bool = True
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add --config."""
+    parser.add_argument("--config", type=Path, help="a Python file, as configs/200k.py")
+
+
+def add_workdir(parser: argparse.ArgumentParser, default: str = "seed<seed>") -> None:
+    """Add --workdir."""
+    parser.add_argument(
+        "--workdir", type=Path, help=f"folder of the run (default: runs/<config>-{default})"
+    )
+
+
+def add_require_gpu(parser: argparse.ArgumentParser) -> None:
+    """Add --require-gpu."""
+    parser.add_argument("--require-gpu", action="store_true", help="refuse to run without a GPU")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add --workdir, --checkpoint and --weights: where a trained network is."""
+    parser.add_argument("--workdir", type=Path, help="folder of a run")
+    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="not the selected one")
+    parser.add_argument("--weights", type=Path, help="exported ones, as pretrained/200k")
+
+
+def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained":
+    """The averaged weights that the options of :func:`add_network` name.
+
+    Args:
+      options: parsed.
+      overrides: of its config: fields that decide no result.
+
+    Raises:
+      CifarJaxError: when there is none, or it cannot be read.
+    """
+    from cifar_jax.runtime.compatibility import differing
+    from cifar_jax.runtime.pretrained import from_run, load
+
+    if (options.workdir is None) == (options.weights is None):
+        raise ConfigError("--weights or --workdir is required, as in --weights pretrained/200k")
+    if options.workdir:
+        config = validate(override(Workdir(options.workdir).read_config(), overrides))
+        return from_run(options.workdir, config, step=options.checkpoint, report=note)
+    if options.checkpoint is not None:
+        raise ConfigError("--checkpoint: needs --workdir")
+    net = load(options.weights)
+    config = validate(override(net.config, overrides))
+    if decisive := [c for c in differing(net.config, config) if not c.field.startswith("eval.")]:
+        raise ConfigError(f"{options.weights}: belongs to its config, so not {decisive[0]}")
+    return net._replace(config=config)
+
+
+def configure(options: Options, overrides: Sequence[str]) -> Config:
+    """The config that --config and overrides name; raises ConfigError."""
+    if options.config is None:
+        raise ConfigError("--config is required, as in --config configs/200k.py")
+    return load_config(options.config, overrides)
+
+
+def workdir_of(options: Options, config: Config) -> Path:
+    """The folder of the run that is asked for."""
+    return options.workdir or Path("runs") / f"{options.config.stem}-seed{config.train.seed}"
+
+
+def prepare(options: Options) -> None:
+    """Look for a GPU if one is asked for, and keep what is compiled."""
+    from cifar_jax.runtime.compilation_cache import enable_compilation_cache
+    from cifar_jax.runtime.environment import require_device
+
+    require_device(gpu=options.require_gpu)
+    enable_compilation_cache(note)
+
+
+def refuse_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError for the first override of a command that takes none."""
+    if overrides:
+        raise ConfigError(f"{overrides[0]}: no such option; the config is that of the run")

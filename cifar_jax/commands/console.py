@@ -1,0 +1,36 @@
+"""What commands say to people, and how they are interrupted."""
+
+import contextlib
+import os
+import signal
+import sys
+
+
+def print_what_is_saved(text: str) -> None:
+    """Print what is in a file as well: a reader that has gone is no failure."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        drop_output()
+
+
+def drop_output() -> None:
+    """Let what is still to be written to standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def interruptible() -> None:
+    """Let Ctrl-C unwind from here on; main.py ends at once while packages are imported."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def note(message: str) -> None:
+    """Say something on standard error."""
+    tell(f"main.py: {message}")
+
+
+def tell(text: str) -> None:
+    """Print to standard error, if it is still there."""
+    with contextlib.suppress(OSError):  # the exit status says it as well
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,36 @@
+"""python main.py summary: the layers, parameters and cost of a network."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_jax.commands.command import Command, Options, add_config, configure
+from cifar_jax.errors import ConfigError
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    parser.add_argument("--picture", type=Path, help="draw the architecture into this PNG")
+
+
+def run(options: Options, overrides: Sequence[str], command: str) -> None:
+    """Print the layers, parameters and cost of a network."""
+    config = configure(options, overrides)
+    from cifar_jax import models
+    from cifar_jax.runtime.diagram import draw_architecture
+    from cifar_jax.runtime.summary import summarize
+
+    network = models.from_config(config.model)
+    if not options.picture:
+        print(summarize(config))
+    elif not isinstance(network, models.SeparableResNet):
+        raise ConfigError(
+            f"--picture: model.architecture must be separable, not {config.model.architecture}"
+        )
+    else:
+        print(summarize(config))
+        draw_architecture(network, options.picture)
+        print(f"picture            {options.picture}")
+
+
+SUMMARY = Command("show layers, parameters, receptive field and cost", run, _add_options)

@@ -1,0 +1,46 @@
+"""python main.py [train]: one run."""
+
+import argparse
+from collections.abc import Sequence
+
+from cifar_jax.commands.command import (
+    Command,
+    Options,
+    add_config,
+    add_require_gpu,
+    add_workdir,
+    configure,
+    prepare,
+    workdir_of,
+)
+from cifar_jax.commands.console import print_what_is_saved
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_config(parser)
+    add_workdir(parser)
+    add_require_gpu(parser)
+    parser.add_argument(
+        "--allow-config-change",
+        action="store_true",
+        help="go on with other values of fields that decide the result",
+    )
+
+
+def run(options: Options, overrides: Sequence[str], command: str) -> None:
+    """Train a network and print its results."""
+    config = configure(options, overrides)
+    from cifar_jax.runtime.score import describe_results
+    from cifar_jax.runtime.signals import listening
+    from cifar_jax.runtime.train import train
+
+    prepare(options)
+    workdir, allow = workdir_of(options, config), options.allow_config_change
+    with listening() as stop:
+        results = train(config, workdir, command=command, allow_config_change=allow, stop=stop)
+    print_what_is_saved(describe_results(results, workdir))
+
+
+TRAIN = Command(
+    "train a network, or go on with an interrupted run (the default)", run, _add_options
+)
