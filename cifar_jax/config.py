@@ -239,8 +239,7 @@ def validate(config: Config) -> Config:
     if augment.hole_min > augment.hole_max:
         most = f"augment.hole_max ({augment.hole_max})"
         raise ConfigError(f"augment.hole_min must be at most {most}, not {augment.hole_min}")
-    if augment.ricap + augment.mixup + augment.cutmix > 1 + 1e-9:
-        total = augment.ricap + augment.mixup + augment.cutmix
+    if (total := augment.ricap + augment.mixup + augment.cutmix) > 1 + 1e-9:
         raise ConfigError(
             f"augment.ricap + augment.mixup + augment.cutmix must be at most 1, not {total:g}"
         )
