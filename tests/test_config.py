@@ -70,6 +70,10 @@ def test_overrides():
         ),
         ("--augment.mixup 1.5", "augment.mixup must be between 0 and 1, not 1.5"),
         ("--augment.mixup 0.9", "augment.ricap + augment.mixup + augment.cutmix must be at most 1"),
+        (
+            "--augment.alternating-flip True --augment.flip 0.2",
+            "augment.flip must be 0.5 where flips alternate, not 0.2",
+        ),
         ("--augment.hole-min 9", "augment.hole_min must be at most augment.hole_max (8), not 9"),
         ("--augment.mean 0.5", "augment.mean and augment.std must have 3 numbers each, not 1"),
         ("--optim.warmup 1.1", "optim.warmup must be between 0 and 1, not 1.1"),

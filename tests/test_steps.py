@@ -115,6 +115,27 @@ def test_an_epoch_meets_each_image_at_most_once(epoch):
     assert met.max() == 1
 
 
+def test_flips_alternate_by_epoch_whatever_its_order():
+    def keep(now, key, batch):
+        images, numbers = batch
+        return now.replace(
+            step=now.step + 1, params=now.params.at[numbers].set(images[:, 0, 0])
+        ), {}
+
+    chunk = jax.jit(
+        steps.make_train_chunk(keep, batch_size=BATCH, steps=STEPS, alternating_flip=True)
+    )
+    sides = jnp.broadcast_to(jnp.asarray([1.0, 2.0]).reshape(1, 1, 2, 1), (COUNT, 1, 2, 1))
+    seen = []
+    for epoch in range(2):
+        empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros((COUNT, 1)), *[None] * 4)
+        seen.append(np.asarray(chunk(empty, KEY, sides, jnp.arange(COUNT))[0].params)[:, 0])
+    met = (seen[0] > 0) & (seen[1] > 0)  # not in the part of an epoch that is left out
+    assert met.sum() > COUNT / 2
+    np.testing.assert_array_equal((seen[0] + seen[1])[met], 3)
+    assert len(set(seen[0][met])) == 2
+
+
 @pytest.mark.parametrize("other", [(0, 1), (1, 0)])
 def test_epochs_and_seeds_have_their_own_order(other):
     def order(seed, epoch):

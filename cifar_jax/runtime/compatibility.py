@@ -16,6 +16,7 @@ TRAINING = {  # decide a result: a run that goes on with others is no longer wha
     "model.dropout",
     *(
         "augment.flip",
+        "augment.alternating_flip",
         "augment.random_crop",
         "augment.padding",
         "augment.shift_scale_rotate",

@@ -6,7 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_jax.augment import affine, horizontal_flip, random_crop, shift_scale_rotate
+from cifar_jax.augment import (
+    affine,
+    alternating_flip,
+    horizontal_flip,
+    random_crop,
+    shift_scale_rotate,
+)
 
 BORDERS = ("constant", "reflect101")
 IDENTITY = {"angle": 0.0, "scale_x": 1.0, "scale_y": 1.0, "shift_x": 0.0, "shift_y": 0.0}
@@ -58,6 +64,25 @@ def test_flip_takes_half_of_the_images(key):
     ramps = jnp.broadcast_to(jnp.arange(4.0).reshape(1, 1, 4, 1), (4000, 1, 4, 1))
     flipped = np.asarray(horizontal_flip(key, ramps, probability=0.5))[:, 0, 0, 0] == 3
     assert abs(flipped.mean() - 0.5) < 5 * 0.5 / np.sqrt(4000)
+
+
+def test_two_epochs_show_both_sides_of_each_image(key):
+    ramps = jnp.broadcast_to(jnp.arange(4).reshape(1, 1, 4, 1), (4000, 1, 4, 1))
+    numbers = jnp.arange(4000)
+    run = jax.jit(alternating_flip)
+    epochs = [np.asarray(run(key, ramps, numbers, epoch))[:, 0, 0, 0] for epoch in range(4)]
+    np.testing.assert_array_equal(epochs[0] + epochs[1], 3)
+    np.testing.assert_array_equal(epochs[:2], epochs[2:])
+    assert abs((epochs[0] == 3).mean() - 0.5) < 5 * 0.5 / np.sqrt(4000)
+
+
+def test_an_alternating_flip_depends_on_the_number_not_on_the_place(key, images):
+    numbers = jnp.arange(7, 7 + len(images))
+    shuffled = jax.random.permutation(key, len(images))
+    whole = alternating_flip(key, images, numbers, 5)
+    again = alternating_flip(key, images[shuffled], numbers[shuffled], 5)
+    np.testing.assert_array_equal(again, whole[shuffled])
+    assert whole.dtype == images.dtype
 
 
 @pytest.mark.parametrize("border", BORDERS)

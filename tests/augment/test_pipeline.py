@@ -66,6 +66,11 @@ def test_options_reach_the_operations(key, images):
                 assert (first != second).any(), name
 
 
+def test_flips_that_alternate_are_left_to_the_chunk(key, images):
+    config = dataclasses.replace(only(flip=0.5), alternating_flip=True)
+    np.testing.assert_array_equal(augment_pixels(key, images, config), images)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_result_stays_in_range_and_dtype(key, images, dtype):
     run = jax.jit(lambda key, images: augment_pixels(key, images, AugmentConfig()))
