@@ -14,7 +14,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangl
 
 from cifar_jax.models.analysis import convolutions, count_params, multiply_adds, receptive_field
 from cifar_jax.models.separable_resnet import SeparableResNet
-from cifar_jax.runtime.report import BLUE, VERMILLION, new_figure, save
+from cifar_jax.runtime.figures import BLUE, VERMILLION, new_figure, save
 
 SIDE, CHANNELS = 32, 3  # of the input [pixels], and its channels
 WIDTH = 1600  # of the picture; this and all places and sizes below are in its pixels

@@ -9,7 +9,7 @@ import numpy as np
 from cifar_jax import augment, steps
 from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
-from cifar_jax.runtime import report
+from cifar_jax.runtime import figures
 from cifar_jax.runtime.inputs import ImageSet, Inputs
 from cifar_jax.runtime.workdir import Workdir
 
@@ -25,15 +25,15 @@ def draw_pictures(
     results: Mapping[str, Any],
 ) -> None:
     """Write curves.png, confusion.png and augmentations.png into the workdir."""
-    report.plot_curves(history, run.path / "curves.png", selected_epoch=results["selected_epoch"])
-    report.plot_confusion(
+    figures.plot_curves(history, run.path / "curves.png", selected_epoch=results["selected_epoch"])
+    figures.plot_confusion(
         np.asarray(results["confusion"]),
         CLASS_NAMES,
         run.path / "confusion.png",
         title=f"Test images, averaged weights: {results['ema_test_accuracy']:.2%}",
     )
     images, captions = augmentation_sheet(config, inputs.train)
-    report.plot_augmentations(images, captions, run.path / "augmentations.png", columns=COLUMNS)
+    figures.plot_augmentations(images, captions, run.path / "augmentations.png", columns=COLUMNS)
 
 
 def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, list[str]]:
@@ -56,10 +56,38 @@ def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, lis
     for step in range(SEARCHED):
         images, targets, kind = jax.device_get(see(jax.device_put(step)))
         name = augment.MIX_NAMES[int(kind)]
-        captions = [f"{name}\n{report.caption(target, CLASS_NAMES)}" for target in targets]
+        captions = [f"{name}\n{caption(target, CLASS_NAMES)}" for target in targets]
         rows.setdefault(name, (np.clip(images * std + mean, 0, 1), captions))
         if len(rows) == wanted:
             break
     ordered = [rows[name] for name in augment.MIX_NAMES if name in rows]
-    captions = [caption for row in ordered for caption in row[1]]
+    captions = [text for row in ordered for text in row[1]]
     return np.concatenate([row[0] for row in ordered]), captions
+
+
+def caption(target: np.ndarray, class_names: Sequence[str]) -> str:
+    """Name what an image shows, as "cat" or "63% cat + 37% ship".
+
+    The (at most) four heaviest classes in falling order; their rounded percents sum to 100
+    (largest remainders), and a class that rounds to 0% is not named.
+
+    Args:
+      target: weights of the classes [K], at least 0 and not all 0.
+      class_names: K names.
+
+    Returns:
+      One line.
+
+    Raises:
+      ValueError: if no weight is positive.
+    """
+    weights = np.asarray(target, float)
+    order = np.argsort(-weights, kind="stable")[:4]
+    if not weights[order[0]] > 0:
+        raise ValueError(f"caption: target must have a positive weight, not {target}")
+    shares = 100 * weights[order] / weights[order].sum()
+    percents = np.floor(shares).astype(int)
+    remainders = np.argsort(percents - shares, kind="stable")
+    percents[remainders[: 100 - percents.sum()]] += 1
+    named = [(p, class_names[int(k)]) for p, k in zip(percents, order, strict=True) if p]
+    return named[0][1] if len(named) == 1 else " + ".join(f"{p}% {name}" for p, name in named)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.models import SeparableResNet, count_params, multiply_adds, receptive_field
-from cifar_jax.runtime import diagram, report
+from cifar_jax.runtime import diagram, figures, pictures
 
 NAMES = list(CLASS_NAMES)
 NETWORKS = [
@@ -84,7 +84,7 @@ def curves(figure: Figure, panel: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("epochs", [1, 10, 1000])
 def test_curves_hold_the_history(epochs):
     rows = history(epochs, validation_loss=0.5, ema_validation_accuracy=0.9)
-    figure = report.curves_figure(rows, selected_epoch=1)
+    figure = figures.curves_figure(rows, selected_epoch=1)
     loss, accuracy, rate = (curves(figure, panel) for panel in range(3))
     x = np.arange(1, epochs + 1)
     np.testing.assert_allclose(loss["training (mixed labels)"], np.stack([x, 2 / x], 1))
@@ -104,28 +104,28 @@ def test_curves_leave_out_what_is_not_finite():
     rows = history(4)
     for row, value in zip(rows, [None, float("nan"), float("inf"), 0.25], strict=True):
         row["validation_loss"] = value
-    loss = curves(report.curves_figure(rows), 0)
+    loss = curves(figures.curves_figure(rows), 0)
     np.testing.assert_array_equal(loss["validation"], [[4, 0.25]])
     assert len(loss["training (mixed labels)"]) == 4
 
 
 def test_curves_of_nothing_are_empty_panels(tmp_path):
-    report.plot_curves([], tmp_path / "curves.png")
+    figures.plot_curves([], tmp_path / "curves.png")
     assert decode(tmp_path / "curves.png").shape == (520, 1600, 3)
 
 
 def test_curves_as_png(tmp_path):
     path = tmp_path / "curves.png"
-    report.plot_curves(history(3, validation_loss=1.0), path, title="a run", selected_epoch=2)
+    figures.plot_curves(history(3, validation_loss=1.0), path, title="a run", selected_epoch=2)
     assert decode(path).shape == (520, 1600, 3)
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
-    check_texts_are_apart(report.curves_figure(history(200), title="a run", selected_epoch=2))
+    check_texts_are_apart(figures.curves_figure(history(200), title="a run", selected_epoch=2))
 
 
 def test_confusion(tmp_path):
     confusion = np.arange(100).reshape(10, 10)
     confusion[4] = 0  # a class without images
-    figure = report.confusion_figure(confusion, NAMES, title="test images")
+    figure = figures.confusion_figure(confusion, NAMES, title="test images")
     cells = {text.get_position(): text.get_text() for text in figure.axes[0].texts}
     assert len(cells) == 100
     assert cells[7, 2] == "27"  # predicted horse, truly a bird
@@ -135,8 +135,8 @@ def test_confusion(tmp_path):
     np.testing.assert_allclose(shares[7, 2], 72 / confusion[7].sum())
     assert f"{99 / confusion[9].sum():.1%}" in words(figure)
     assert "n/a" in words(figure)
-    check_texts_are_apart(report.confusion_figure(confusion * 50, NAMES, title="test images"))
-    report.plot_confusion(confusion, NAMES, tmp_path / "confusion.png")
+    check_texts_are_apart(figures.confusion_figure(confusion * 50, NAMES, title="test images"))
+    figures.plot_confusion(confusion, NAMES, tmp_path / "confusion.png")
     assert decode(tmp_path / "confusion.png").shape == (1000, 1040, 3)
 
 
@@ -153,13 +153,13 @@ def test_confusion(tmp_path):
 def test_captions(weights, text):
     target = np.zeros(10, np.float32)
     target[list(weights)] = list(weights.values())
-    named = report.caption(target, NAMES)
+    named = pictures.caption(target, NAMES)
     assert named == text if text else named.count("%") == 4
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=10, max_size=10).filter(any))
 def test_percents_sum_to_100(target):
-    parts = report.caption(np.array(target), NAMES).split(" + ")
+    parts = pictures.caption(np.array(target), NAMES).split(" + ")
     assert len(parts) <= 4
     if len(parts) == 1:
         assert parts[0] == NAMES[int(np.argmax(target))]
@@ -175,35 +175,35 @@ def test_percents_sum_to_100(target):
 
 def test_a_caption_needs_a_class():
     with pytest.raises(ValueError, match="positive weight"):
-        report.caption(np.zeros(10), NAMES)
+        pictures.caption(np.zeros(10), NAMES)
 
 
 def test_augmentations(tmp_path):
     images = np.random.default_rng(0).random((11, 32, 32, 3), np.float32)
-    mixed = report.caption(np.array([0.3, 0.3, 0, 0.2, 0.2, 0, 0, 0, 0, 0]), NAMES)
+    mixed = pictures.caption(np.array([0.3, 0.3, 0, 0.2, 0.2, 0, 0, 0, 0, 0]), NAMES)
     captions = ["none\ncat"] * 3 + [f"ricap\n{mixed}"] * 8
-    figure = report.augmentations_figure(images, captions, columns=4, title="augmented")
+    figure = figures.augmentations_figure(images, captions, columns=4, title="augmented")
     assert len(figure.axes[0].images) == 11
     assert len(words(figure)) == 12
     assert words(figure)[1] == "none\ncat"
     check_texts_are_apart(figure)
     path = tmp_path / "augmentations.png"
-    report.plot_augmentations(images, captions, path, columns=4, title="augmented")
+    figures.plot_augmentations(images, captions, path, columns=4, title="augmented")
     pixels = decode(path)
-    assert pixels.shape[1] == 4 * (32 * report.SCALE + report.GAP) + report.GAP
-    left, top = report.GAP + 3, 60 + 3  # the middle of the first image's first pixel
-    shown = pixels[top :: report.SCALE, left :: report.SCALE][:32, :32]
+    assert pixels.shape[1] == 4 * (32 * figures.SCALE + figures.GAP) + figures.GAP
+    left, top = figures.GAP + 3, 60 + 3  # the middle of the first image's first pixel
+    shown = pixels[top :: figures.SCALE, left :: figures.SCALE][:32, :32]
     np.testing.assert_allclose(shown, images[0] * 255, atol=1.01)
 
 
 def test_captions_match_images():
     with pytest.raises(ValueError, match="zip"):
-        report.augmentations_figure(np.zeros((2, 32, 32, 3)), ["only one"])
+        figures.augmentations_figure(np.zeros((2, 32, 32, 3)), ["only one"])
 
 
 def test_a_failed_save_leaves_the_old_file_alone(tmp_path, monkeypatch):
     path = tmp_path / "picture.png"
-    report.plot_curves(history(2), path)
+    figures.plot_curves(history(2), path)
     before = path.read_bytes()
 
     def fail(figure, file, **options):
@@ -212,7 +212,7 @@ def test_a_failed_save_leaves_the_old_file_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(OSError, match="no space"):
-        report.plot_curves(history(3), path)
+        figures.plot_curves(history(3), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
 

@@ -28,6 +28,7 @@ SERIES = (  # of the loss and of the accuracy: key's prefix, label, colour, line
     ("validation", "validation", VERMILLION, "--"),
     ("ema_validation", "validation, averaged weights", GREEN, "-"),
 )
+QUANTITIES = {"loss": "Loss", "accuracy": "Accuracy [%]", "learning_rate": "Learning rate"}
 STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 13,
@@ -96,30 +97,38 @@ def curves_figure(
     """
     with new_figure(1600, 520, title) as figure:
         figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
-        loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(1, 1, 0.7))
-        for prefix, label, color, style in SERIES:
-            options: dict[str, Any] = {"label": label, "color": color, "linestyle": style}
-            _curve(loss, history, f"{prefix}_loss", **options)
-            _curve(accuracy, history, f"{prefix}_accuracy", factor=100, **options)
-        _curve(rate, history, "learning_rate", color=GREY)
-        rate.set_ylim(bottom=0)
-        names = ("Loss", "Accuracy [%]", "Learning rate")
-        for axes, name in zip((loss, accuracy, rate), names, strict=True):
-            if selected_epoch is not None:
-                label = f"selected: epoch {selected_epoch}"
-                axes.axvline(selected_epoch, color="black", ls=":", lw=1.2, label=label)
+        panels = figure.subplots(1, 3, width_ratios=(1, 1, 0.7))
+        for axes, (quantity, name) in zip(panels, QUANTITIES.items(), strict=True):
+            draw_curves(axes, history, quantity, selected_epoch)
             axes.set_title(name, loc="left")
-            axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            axes.grid()
-        handles, labels = accuracy.get_legend_handles_labels()
+        handles, labels = panels[1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4)
     return figure
 
 
-def _curve(axes: Axes, history: History, key: str, *, factor: float = 1, **options: Any) -> None:
+def draw_curves(
+    axes: Axes, history: History, quantity: str, selected_epoch: int | None = None
+) -> None:
+    """Draw one of :data:`QUANTITIES` over the epochs, as :func:`curves_figure` describes."""
+    if quantity == "learning_rate":
+        curve(axes, history, quantity, color=GREY)
+        axes.set_ylim(bottom=0)
+    else:
+        for prefix, label, color, style in SERIES:
+            curve(axes, history, f"{prefix}_{quantity}", label=label, color=color, ls=style)
+    if selected_epoch is not None:
+        label = f"selected: epoch {selected_epoch}"
+        axes.axvline(selected_epoch, color="black", ls=":", lw=1.2, label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid()
+
+
+def curve(axes: Axes, history: History, key: str, **options: Any) -> None:
+    """Draw a figure of the history over the epochs, accuracies in per cent."""
     epochs = np.array([row["epoch"] for row in history], float)
-    values = np.array([row.get(key) for row in history], float) * factor  # None becomes NaN
+    values = np.array([row.get(key) for row in history], float)  # None becomes NaN
+    values *= 100 if key.endswith("accuracy") else 1
     known = np.isfinite(values)
     if known.any():
         marker = "o" if known.sum() <= 40 else None
@@ -174,34 +183,6 @@ def confusion_figure(
         axes.spines[:].set_visible(False)
         recall.spines[:].set_visible(False)
     return figure
-
-
-def caption(target: np.ndarray, class_names: Sequence[str]) -> str:
-    """Name what an image shows, as "cat" or "63% cat + 37% ship".
-
-    The (at most) four heaviest classes in falling order; their rounded percents sum to 100
-    (largest remainders), and a class that rounds to 0% is not named.
-
-    Args:
-      target: weights of the classes [K], at least 0 and not all 0.
-      class_names: K names.
-
-    Returns:
-      One line.
-
-    Raises:
-      ValueError: if no weight is positive.
-    """
-    weights = np.asarray(target, float)
-    order = np.argsort(-weights, kind="stable")[:4]
-    if not weights[order[0]] > 0:
-        raise ValueError(f"caption: target must have a positive weight, not {target}")
-    shares = 100 * weights[order] / weights[order].sum()
-    percents = np.floor(shares).astype(int)
-    remainders = np.argsort(percents - shares, kind="stable")
-    percents[remainders[: 100 - percents.sum()]] += 1
-    named = [(p, class_names[int(k)]) for p, k in zip(percents, order, strict=True) if p]
-    return named[0][1] if len(named) == 1 else " + ".join(f"{p}% {name}" for p, name in named)
 
 
 def plot_augmentations(
