@@ -21,11 +21,61 @@ def target_mass(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.take_along_axis(targets, predicted, axis=-1)[:, 0]
 
 
+def top_k_correct(probabilities: jax.Array, labels: jax.Array, *, k: int) -> jax.Array:
+    """Whether the true class is among the k most probable; of equal ones, the first count.
+
+    Args:
+      probabilities: or logits, [N, K].
+      labels: true classes [N].
+      k: 1 to K.
+
+    Returns:
+      Booleans [N].
+
+    >>> top_k_correct(jnp.array([[0.1, 0.3, 0.6]] * 2), jnp.array([1, 0]), k=2).tolist()
+    [True, False]
+    """
+    _, classes = jax.lax.top_k(probabilities, k)
+    return jnp.any(classes == labels.astype(jnp.int32)[:, None], axis=-1)
+
+
+def reliability(
+    probabilities: jax.Array, labels: jax.Array, *, bins: int = 15
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What a reliability diagram shows: how often predictions of a given confidence are right.
+
+    Predictions are sorted into ``bins`` equal intervals of the predicted class's probability, each
+    without its lower end.
+
+    Args:
+      probabilities: [N, K], rows sum to 1.
+      labels: true classes [N].
+      bins: intervals of [0, 1].
+
+    Returns:
+      Three sums [bins], float: of the predictions, of those that are right, and of the differences
+      between the predicted class's probability and 1 if right, 0 if wrong.
+
+    References:
+      Guo et al., On calibration of modern neural networks, https://arxiv.org/abs/1706.04599
+    """
+    confidence = jnp.max(probabilities, axis=-1)
+    right = (jnp.argmax(probabilities, axis=-1) == labels.astype(jnp.int32)).astype(
+        probabilities.dtype
+    )
+    bin_of = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
+    empty = jnp.zeros(bins, probabilities.dtype)
+    count, correct, gap = (
+        empty.at[bin_of].add(x) for x in (jnp.ones_like(right), right, confidence - right)
+    )
+    return count, correct, gap
+
+
 def calibration_error(probabilities: jax.Array, labels: jax.Array, *, bins: int = 15) -> jax.Array:
     """The expected calibration error: how far confidence is from accuracy.
 
-    Predictions are sorted into ``bins`` equal intervals of the predicted class's probability; the
-    differences between each bin's mean probability and its accuracy are weighed by its size.
+    The differences between each bin's mean probability and its accuracy (see :func:`reliability`)
+    are weighed by its size.
 
     Args:
       probabilities: [N, K], rows sum to 1.
@@ -41,13 +91,8 @@ def calibration_error(probabilities: jax.Array, labels: jax.Array, *, bins: int 
     >>> float(calibration_error(jnp.array([[0.75, 0.25], [0.75, 0.25]]), jnp.array([0, 1])))
     0.25
     """
-    confidence = jnp.max(probabilities, axis=-1)
-    right = (jnp.argmax(probabilities, axis=-1) == labels.astype(jnp.int32)).astype(
-        probabilities.dtype
-    )
-    bin_of = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
-    gaps = jnp.zeros(bins, probabilities.dtype).at[bin_of].add(confidence - right)
-    return jnp.sum(jnp.abs(gaps)) / len(labels)
+    _, _, gap = reliability(probabilities, labels, bins=bins)
+    return jnp.sum(jnp.abs(gap)) / len(labels)
 
 
 def confusion_matrix(predicted: jax.Array, labels: jax.Array, *, num_classes: int) -> jax.Array:

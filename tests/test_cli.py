@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from cifar_jax.config import Config
+from cifar_jax.data import CLASS_NAMES
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ("--config", "configs/smoke.py")
@@ -67,14 +68,17 @@ def test_a_finished_run_prints_its_result(smoke):
     assert again.stdout.splitlines() == first.stdout.splitlines()[-len(again.stdout.splitlines()) :]
 
 
-def test_eval(smoke):
+def test_eval(smoke, tmp_path):
     workdir, _ = smoke
     results = json.loads((workdir / "results.json").read_text())
     found = run("eval", "--workdir", workdir, "--json")
     assert found.returncode == 0, found.stderr
+    assert found.stderr == ""
     figures = json.loads(found.stdout)
-    assert figures["ema_test_accuracy"] == results["ema_test_accuracy"]
-    assert figures["test_images"] == 1000
+    step = figures.pop("step")
+    assert figures == {name: results[name] for name in figures}
+    assert figures["test_images"] == sum(figures["reliability"]["images"]) == 1000
+    assert str(step) in {path.name for path in (workdir / "checkpoints").iterdir()}
     flip = run("eval", "--workdir", workdir, "--eval.tta", "flip", "--split", "validation")
     assert flip.returncode == 0, flip.stderr
     assert "tta flip" in flip.stdout
@@ -92,7 +96,18 @@ def test_exported_weights_give_the_same_figures(smoke, tmp_path):
     figures = json.loads(found.stdout)
     assert figures["accuracy"] == figures["card_accuracy"] == results["ema_test_accuracy"]
     assert figures["tta_accuracy"] == results["tta_accuracy"]
-    shown = run("eval", "--weights", tmp_path / "smoke", "--eval.tta", "none")
+    words = ("--all-views", "--eval.tta", "none", "--pictures", tmp_path / "new" / "pictures")
+    shown = run("eval", "--weights", tmp_path / "smoke", *words)
+    lines = shown.stdout.splitlines()
+    assert f"  and tta full         {figures['views']['full']['accuracy']:.2%}" in lines
+    assert f"top-2 accuracy         {figures['top2_accuracy']:.2%}" in lines
+    assert f"calibration error      {figures['calibration_error']:.2%}" in lines
+    confusion = [line.split()[2:] for line in lines if line.split()[0] in CLASS_NAMES]
+    assert [[int(count) for count in row] for row in confusion] == figures["confusion"]
+    for name in ("confusion", "reliability"):
+        with Image.open(tmp_path / "new" / "pictures" / f"{name}.png") as picture:
+            assert min(picture.size) >= 900
+            assert np.asarray(picture).std() > 5
     assert f"test accuracy          {results['ema_test_accuracy']:.2%}" in shown.stdout
     assert f"  and tta none         {results['ema_test_accuracy']:.2%}" in shown.stdout
     other = run("eval", "--weights", tmp_path / "smoke", "--model.stem", "9")
@@ -163,7 +178,11 @@ def test_ctrl_c_and_again(smoke, tmp_path):
         ("eval", "--workdir, --weights or --config is required"),
         ("eval --weights nowhere", "nowhere/card.json: cannot be read: No such file"),
         ("eval --weights nowhere --workdir x", "--weights: cannot be together with --workdir"),
-        ("eval --weights nowhere --split validation", "--split must be test for --weights"),
+        (
+            "eval --weights pretrained/200k_quick --split validation",
+            "there is no validation split: data.validation_examples is 0",
+        ),
+        ("eval --weights nowhere --pictures main.py", "main.py: cannot be made: File exists"),
         ("sweep --config configs/smoke.py --seeds 1 2 1", "seeds must be at least one and differ"),
         ("sweep --config configs/smoke.py --seeds -1", "train.seed must be between 0 and"),
         ("sweep --config configs/smoke.py --train.seed 3", "--train.seed: a sweep takes --seeds"),

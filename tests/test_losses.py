@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from cifar_jax.losses import cross_entropy
-from cifar_jax.metrics import calibration_error, confusion_matrix, target_mass
+from cifar_jax.metrics import (
+    calibration_error,
+    confusion_matrix,
+    reliability,
+    target_mass,
+    top_k_correct,
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +115,36 @@ def test_neighbouring_bins_do_not_cancel():
     probabilities = jnp.concatenate([best[:, None], jnp.repeat(rest[:, None], 39, 1)], axis=1)
     found = calibration_error(probabilities, jnp.array([0, 1]))
     assert float(found) == pytest.approx((0.95 + 0.1) / 2)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_top_k_against_a_sort(k):
+    rng = np.random.default_rng(3)
+    probabilities = rng.dirichlet([0.3] * 5, 200).astype(np.float32)
+    labels = rng.integers(0, 5, 200).astype(np.uint8)
+    order = np.argsort(-probabilities, axis=1)
+    expected = [label in row for label, row in zip(labels, order[:, :k], strict=True)]
+    found = jax.jit(partial(top_k_correct, k=k))(probabilities, labels)
+    np.testing.assert_array_equal(found, expected)
+    assert found.all() == (k == 5)
+
+
+def test_of_equal_classes_the_first_count():
+    equal = jnp.full((4, 4), 0.25)
+    found = top_k_correct(equal, jnp.arange(4), k=2)
+    assert found.tolist() == [True, True, False, False]
+    assert (top_k_correct(equal, jnp.arange(4), k=1) == (equal.argmax(1) == jnp.arange(4))).all()
+
+
+@pytest.mark.parametrize("bins", [1, 15])
+def test_reliability_against_a_loop(bins):
+    rng = np.random.default_rng(4)
+    probabilities = rng.dirichlet([0.3] * 4, 500).astype(np.float32)
+    labels = rng.integers(0, 4, 500).astype(np.uint8)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    found = jax.jit(partial(reliability, bins=bins))(probabilities, labels)
+    for low, count, correct, gap in zip(range(bins), *found, strict=True):
+        inside = (confidence > low / bins) & (confidence <= (low + 1) / bins)
+        assert float(count) == inside.sum()
+        assert float(correct) == right[inside].sum()
+        assert float(gap) == pytest.approx((confidence - right)[inside].sum(), abs=1e-4)

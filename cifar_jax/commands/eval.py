@@ -1,6 +1,7 @@
 """python main.py eval: the figures of a run or of exported weights."""
 
 import argparse
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,83 +10,99 @@ from cifar_jax.commands.command import (
     Command,
     Options,
     add_config,
+    add_network,
     add_require_gpu,
-    add_workdir,
+    open_network,
     prepare,
     workdir_of,
 )
 from cifar_jax.commands.console import interruptible, note
-from cifar_jax.config import load_config, validate
+from cifar_jax.config import Config, load_config, validate
 from cifar_jax.errors import ConfigError
+from cifar_jax.files import describe_failure
 from cifar_jax.overrides import override
 from cifar_jax.runtime.workdir import Workdir
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    add_workdir(parser)
+    add_network(parser)
     add_require_gpu(parser)
-    parser.add_argument("--weights", type=Path, help="exported ones, as pretrained/200k")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
-    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="not the selected one")
+    parser.add_argument(
+        "--all-views",
+        action="store_true",
+        help="with flip and full test-time augmentation, not only eval.tta",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="write confusion.png and reliability.png into it",
+    )
 
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
-    """Print the figures of a run or of exported weights."""
-    if options.weights:
-        _evaluate_weights(options, overrides)
+    """Print the figures of a run or of exported weights, and draw them."""
+    trained = _run_of(options, overrides)
+    from tqdm import tqdm
+
+    from cifar_jax.runtime.environment import memory_in_words
+    from cifar_jax.runtime.pictures import draw_evaluation
+    from cifar_jax.runtime.pretrained import evaluate_weights
+    from cifar_jax.runtime.score import describe_evaluation, evaluate_run
+
+    interruptible()
+    prepare(options)
+    if trained:
+        config = trained[1]
+        find = functools.partial(evaluate_run, *trained, step=options.checkpoint, report=note)
+    else:
+        net = open_network(options, overrides)
+        config, find = net.config, functools.partial(evaluate_weights, net)
+    with memory_in_words("eval.batch_size", config.eval.batch_size):
+        found = find(
+            split=options.split,
+            all_views=options.all_views,
+            watch=functools.partial(tqdm, unit="batch", leave=False, disable=None),
+        )
+    if options.pictures:
+        draw_evaluation(found, options.pictures, options.split)
+    if options.json:
+        print(json.dumps(found, indent=2))
         return
-    if options.config:
+    print(describe_evaluation(found, options.split))
+    if "step" in found:
+        print(f"{'step':22} {found['step']}")
+    if "card_accuracy" in found:
+        print(f"{'the card says':22} {found['card_accuracy']:.2%}")
+
+
+def _run_of(options: Options, overrides: Sequence[str]) -> tuple[Path, Config] | None:
+    """The run, None for exported weights, and its config; makes the folder for pictures."""
+    if options.weights:
+        for name in ("config", "workdir", "checkpoint"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"--weights: cannot be together with --{name}")
+        found = None
+    elif options.config:
         config = load_config(options.config, overrides)
-        workdir = workdir_of(options, config)
+        found = workdir_of(options, config), config
     elif options.workdir:
-        workdir = options.workdir
-        config = validate(override(Workdir(workdir).read_config(), overrides))
+        config = validate(override(Workdir(options.workdir).read_config(), overrides))
+        found = options.workdir, config
     else:
         raise ConfigError(
             "--workdir, --weights or --config is required, as in --workdir runs/200k-seed0"
         )
-    from cifar_jax.runtime.environment import memory_in_words
-    from cifar_jax.runtime.score import describe_accuracies, evaluate_run
-
-    interruptible()
-    prepare(options)
-    with memory_in_words("eval.batch_size", config.eval.batch_size):
-        found = evaluate_run(
-            workdir, config, split=options.split, step=options.checkpoint, report=note
-        )
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        print(describe_accuracies(found, options.split))
-        print(f"{'step':22} {found['step']}")
-
-
-def _evaluate_weights(options: Options, overrides: Sequence[str]) -> None:
-    for name in ("config", "workdir", "checkpoint"):
-        if getattr(options, name) is not None:
-            raise ConfigError(f"--weights: cannot be together with --{name}")
-    if options.split != "test":
-        raise ConfigError("--split must be test for --weights, which have no validation split")
-    from cifar_jax.runtime.compatibility import differing
-    from cifar_jax.runtime.environment import memory_in_words
-    from cifar_jax.runtime.pretrained import evaluate_weights, load
-    from cifar_jax.runtime.score import describe_accuracies
-
-    interruptible()
-    prepare(options)
-    net = load(options.weights)
-    config = validate(override(net.config, overrides))
-    if decisive := [c for c in differing(net.config, config) if not c.field.startswith("eval.")]:
-        raise ConfigError(f"{options.weights}: belongs to its config, so not {decisive[0]}")
-    with memory_in_words("eval.batch_size", config.eval.batch_size):
-        found = evaluate_weights(net, config)
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        print(describe_accuracies(found, "test"))
-        print(f"{'the card says':22} {found['card_accuracy']:.2%}")
+    if options.pictures:
+        try:
+            options.pictures.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            text = describe_failure(options.pictures, error, what="cannot be made")
+            raise ConfigError(text) from error
+    return found
 
 
 EVAL = Command("evaluate the network of a run, or exported weights", run, _add_options)

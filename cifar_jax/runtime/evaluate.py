@@ -1,6 +1,7 @@
 """Evaluation of a set of images, exactly once each at any batch size."""
 
 import functools
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +9,11 @@ import numpy as np
 
 from cifar_jax import models, tta
 from cifar_jax.config import AugmentConfig, Config, ModelConfig
-from cifar_jax.metrics import calibration_error, confusion_matrix
+from cifar_jax.metrics import calibration_error, confusion_matrix, reliability, top_k_correct
 from cifar_jax.runtime.kernels import network
 from cifar_jax.steps import make_eval_step
+
+Watch = Callable[[range], Iterable[int]]
 
 
 class Report(NamedTuple):
@@ -40,6 +43,28 @@ class Report(NamedTuple):
         """The expected calibration error, of 15 bins."""
         return float(calibration_error(*jax.device_put((self.probabilities, self.labels))))
 
+    def top_k_accuracy(self, k: int) -> float:
+        """Fraction of images whose true class is among the k most probable."""
+        right = top_k_correct(*jax.device_put((self.probabilities, self.labels)), k=k)
+        return float(np.asarray(right).mean(dtype=np.float64))
+
+    def reliability(self) -> dict[str, np.ndarray]:
+        """The bars of a reliability diagram, of 15 equal intervals of confidence.
+
+        Returns:
+          Images, their mean confidence and their accuracy, each [15]; the latter two are NaN where
+          there are no images.
+        """
+        sums = reliability(*jax.device_put((self.probabilities, self.labels)))
+        images, correct, gap = (np.asarray(x, np.float64) for x in sums)
+        with np.errstate(invalid="ignore"):
+            accuracy, gap = correct / images, gap / images
+        return {
+            "images": images.astype(int),
+            "confidence": accuracy + gap,
+            "accuracy": accuracy,
+        }
+
     def per_class_accuracy(self) -> np.ndarray:
         """Accuracy of each true class [K]; NaN where a class has no image."""
         confusion = self.confusion()
@@ -53,6 +78,7 @@ def evaluate(
     dataset: tuple[np.ndarray, np.ndarray],
     *,
     mode: tta.Mode = "none",
+    watch: Watch = iter,
 ) -> Report:
     """Evaluate a network.
 
@@ -61,6 +87,7 @@ def evaluate(
       variables: of the network.
       dataset: images uint8 [N, H, W, C] and labels [N], N at least 1.
       mode: of test-time augmentation.
+      watch: passes the batches on, and may show how far they are, as tqdm does.
 
     Returns:
       The report. Each image counts once: the last batch is padded and masked.
@@ -75,7 +102,7 @@ def evaluate(
     variables = jax.device_put(variables)
     size = config.eval.batch_size
     parts = []
-    for start in range(0, len(images), size):
+    for start in watch(range(0, len(images), size)):
         rows = np.arange(start, start + size)
         mask = rows < len(images)
         rows = np.minimum(rows, len(images) - 1)

@@ -1,6 +1,7 @@
-"""The pictures of a run: which arrays go into which file."""
+"""The pictures of a run and of an evaluation: which arrays go into which file."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.runtime import figures
 from cifar_jax.runtime.inputs import ImageSet, Inputs
+from cifar_jax.runtime.reliability import plot_reliability
 from cifar_jax.runtime.workdir import Workdir
 
 COLUMNS = 8  # of the sheet of augmented images; a row for each mix
@@ -34,6 +36,24 @@ def draw_pictures(
     )
     images, captions = augmentation_sheet(config, inputs.train)
     figures.plot_augmentations(images, captions, run.path / "augmentations.png", columns=COLUMNS)
+
+
+def draw_evaluation(found: Mapping[str, Any], folder: Path, split: str) -> None:
+    """Write confusion.png and reliability.png.
+
+    Args:
+      found: the figures of ``score.score`` or ``score.score_variables``.
+      folder: of the pictures; it exists.
+      split: "test" or "validation".
+
+    Raises:
+      WriteError: when the folder cannot be written to.
+    """
+    accuracy = found["accuracy"] if "accuracy" in found else found[f"ema_{split}_accuracy"]
+    title = f"{split.capitalize()} images, averaged weights: {accuracy:.2%}"
+    confusion = np.asarray(found["confusion"])
+    figures.plot_confusion(confusion, CLASS_NAMES, folder / "confusion.png", title=title)
+    plot_reliability(found["reliability"], folder / "reliability.png", title=title)
 
 
 def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, list[str]]:

@@ -19,10 +19,9 @@ from cifar_jax.data import CLASS_NAMES
 from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.files import describe_failure, write_bytes, write_json
-from cifar_jax.runtime.evaluate import evaluate
-from cifar_jax.runtime.inputs import load_inputs
+from cifar_jax.runtime.evaluate import Watch, evaluate
 from cifar_jax.runtime.kernels import network
-from cifar_jax.runtime.score import restore_selected, score_variables
+from cifar_jax.runtime.score import load_split, restore_selected, score_variables
 from cifar_jax.runtime.trainer import IMAGE_SHAPE, Trainer
 from cifar_jax.runtime.workdir import Workdir
 
@@ -219,18 +218,25 @@ def _protocol(config: Config, results: dict[str, Any]) -> str:
     return f"{images}; {chosen}; averaged weights; no test-time augmentation; test set scored once"
 
 
-def evaluate_weights(net: Pretrained, config: Config) -> dict[str, Any]:
-    """Score a trained network on the test set.
+def evaluate_weights(
+    net: Pretrained, *, split: str = "test", all_views: bool = False, watch: Watch = iter
+) -> dict[str, Any]:
+    """Score a trained network.
 
     Args:
-      net: of :func:`load`.
-      config: its own, but for "eval" and fields that decide no result.
+      net: of :func:`load`; of its config, "eval" and fields that decide no result may be others.
+      split: "test" or "validation", that of the run.
+      all_views: see :func:`cifar_jax.runtime.score.score_variables`.
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
 
     Returns:
-      The figures of ``score.score_variables``, and "card_accuracy", what the card says.
+      The figures of ``score.score_variables``; for the test set also "card_accuracy", what the
+      card says.
 
     Raises:
+      ConfigError: when there is no validation split.
       DataError: when the data set cannot be had.
     """
-    test = load_inputs(config, report=lambda line: None).test
-    return score_variables(config, net.variables, test) | {"card_accuracy": net.card["accuracy"]}
+    images = load_split(net.config, split)
+    found = score_variables(net.config, net.variables, images, all_views=all_views, watch=watch)
+    return found | ({"card_accuracy": net.card["accuracy"]} if split == "test" else {})

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
+
+from cifar_jax import tta
 from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import checkpoint
-from cifar_jax.runtime.evaluate import evaluate
+from cifar_jax.runtime.evaluate import Watch, evaluate
 from cifar_jax.runtime.history import selected
 from cifar_jax.runtime.inputs import ImageSet, load_inputs
 from cifar_jax.runtime.trainer import Trainer
@@ -16,7 +19,15 @@ from cifar_jax.runtime.workdir import Workdir
 from cifar_jax.state import TrainState
 
 
-def score(config: Config, state: TrainState, images: ImageSet, split: str) -> dict[str, Any]:
+def score(
+    config: Config,
+    state: TrainState,
+    images: ImageSet,
+    split: str,
+    *,
+    all_views: bool = False,
+    watch: Watch = iter,
+) -> dict[str, Any]:
     """Evaluate the weights, their average, and the average with test-time augmentation.
 
     Args:
@@ -24,13 +35,17 @@ def score(config: Config, state: TrainState, images: ImageSet, split: str) -> di
       state: its variables and averages are.
       images: and labels.
       split: "test" or "validation", for the names.
+      all_views: see :func:`score_variables`.
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
 
     Returns:
-      JSON-ready figures; accuracies are fractions. Confusion and per-class accuracy are those of
-      the averaged weights, without test-time augmentation.
+      JSON-ready figures; accuracies are fractions. Those without the name of the split are of the
+      averaged weights; see :func:`score_variables`.
     """
-    plain = evaluate(config, state.variables, images)
-    averaged = score_variables(config, state.ema_variables, images)
+    plain = evaluate(config, state.variables, images, watch=watch)
+    averaged = score_variables(
+        config, state.ema_variables, images, all_views=all_views, watch=watch
+    )
     return {
         f"{split}_accuracy": plain.accuracy,
         f"{split}_loss": plain.loss,
@@ -42,21 +57,30 @@ def score(config: Config, state: TrainState, images: ImageSet, split: str) -> di
     }
 
 
-def score_variables(config: Config, variables: Any, images: ImageSet) -> dict[str, Any]:
+def score_variables(
+    config: Config,
+    variables: Any,
+    images: ImageSet,
+    *,
+    all_views: bool = False,
+    watch: Watch = iter,
+) -> dict[str, Any]:
     """Evaluate one set of variables, and once more with test-time augmentation.
 
     Args:
       config: the sections "model", "augment" and "eval" are read.
       variables: of the network.
       images: and labels.
+      all_views: whether to evaluate with each kind of test-time augmentation, for "views".
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
 
     Returns:
-      JSON-ready figures; accuracies are fractions. All but those of "tta" are without test-time
-      augmentation; the accuracy of a class without images is None.
+      JSON-ready figures; accuracies are fractions. All but those of "tta" and "views" are without
+      test-time augmentation; what there is no image for is None.
     """
-    plain = evaluate(config, variables, images)
-    views = evaluate(config, variables, images, mode=config.eval.tta)
-    per_class = [None if x != x else float(x) for x in plain.per_class_accuracy()]
+    modes = get_args(tta.Mode) if all_views else dict.fromkeys(("none", config.eval.tta))
+    reports = {mode: evaluate(config, variables, images, mode=mode, watch=watch) for mode in modes}
+    plain, views = reports["none"], reports[config.eval.tta]
     return {
         "accuracy": plain.accuracy,
         "loss": plain.loss,
@@ -65,9 +89,21 @@ def score_variables(config: Config, variables: Any, images: ImageSet) -> dict[st
         "tta": config.eval.tta,
         "tta_accuracy": views.accuracy,
         "tta_loss": views.loss,
-        "per_class_accuracy": dict(zip(CLASS_NAMES, per_class, strict=True)),
+        "top2_accuracy": plain.top_k_accuracy(2),
+        "per_class_accuracy": dict(
+            zip(CLASS_NAMES, _known(plain.per_class_accuracy()), strict=True)
+        ),
         "confusion": plain.confusion().tolist(),
+        "reliability": {name: _known(bars) for name, bars in plain.reliability().items()},
+        "views": {
+            mode: {"accuracy": report.accuracy, "loss": report.loss}
+            for mode, report in reports.items()
+        },
     }
+
+
+def _known(values: np.ndarray) -> list[Any]:
+    return [None if x != x else x for x in values.tolist()]
 
 
 def restore_selected(
@@ -115,7 +151,9 @@ def evaluate_run(
     *,
     split: str = "test",
     step: int | None = None,
+    all_views: bool = False,
     report: Callable[[str], None] = lambda line: None,
+    watch: Watch = iter,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint of a run.
 
@@ -124,7 +162,9 @@ def evaluate_run(
       config: of the run; only "eval", data.source and fields that decide no result may differ.
       split: "test" or "validation".
       step: of the checkpoint; the selected one by default.
+      all_views: see :func:`score_variables`.
       report: told each damaged checkpoint that is passed over.
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
 
     Returns:
       The figures of :func:`score`, and the step.
@@ -136,12 +176,27 @@ def evaluate_run(
     """
     run = Workdir(workdir)
     run.require_same(config, besides=("eval",))
-    if split == "validation" and not config.data.validation_examples:
-        raise ConfigError(f"{workdir} has no validation split (data.validation_examples is 0)")
+    images = load_split(config, split)
     state = restore_selected(Trainer(config), run, step, report=report)
+    figures = score(config, state, images, split, all_views=all_views, watch=watch)
+    return {"step": int(state.step), **figures}
+
+
+def load_split(config: Config, split: str) -> ImageSet:
+    """Images and labels of a split.
+
+    Args:
+      config: the section "data" is read.
+      split: "test" or "validation".
+
+    Raises:
+      ConfigError: when there is no validation split.
+      DataError: when the data set cannot be had.
+    """
+    if split == "validation" and not config.data.validation_examples:
+        raise ConfigError("there is no validation split: data.validation_examples is 0")
     inputs = load_inputs(config, report=lambda line: None)
-    images = inputs.test if split == "test" else inputs.validation
-    return {"step": int(state.step), **score(config, state, images, split)}
+    return inputs.test if split == "test" else inputs.validation
 
 
 def describe_results(results: Mapping[str, Any], workdir: Path) -> str:
@@ -158,14 +213,43 @@ def describe_results(results: Mapping[str, Any], workdir: Path) -> str:
 
 
 def describe_accuracies(found: Mapping[str, Any], split: str) -> str:
-    """Lines for people about the figures of :func:`score`, or of :func:`score_variables`."""
-    if "accuracy" in found:
-        lines = {f"{split} accuracy": found["accuracy"]}
-    else:
-        lines = {
-            f"{split} accuracy": found[f"{split}_accuracy"],
-            "with averaged weights": found[f"ema_{split}_accuracy"],
-        }
-    lines[f"  and tta {found['tta']}"] = found["tta_accuracy"]
+    """Lines for people about a run: the figures of :func:`score` in its results.json."""
+    lines = _accuracies(found, split) | {f"  and tta {found['tta']}": found["tta_accuracy"]}
     lines |= {f"  {name}": value for name, value in found["per_class_accuracy"].items()}
-    return "\n".join(f"{k:22} {'none' if v is None else f'{v:.2%}'}" for k, v in lines.items())
+    return "\n".join(f"{k:22} {_percent(v)}" for k, v in lines.items())
+
+
+def describe_evaluation(found: Mapping[str, Any], split: str) -> str:
+    """The tables of "eval" about the figures of :func:`score`, or of :func:`score_variables`."""
+    views = {mode: figures["accuracy"] for mode, figures in found["views"].items()}
+    if found["tta"] != "none":
+        del views["none"]
+    lines = _accuracies(found, split) | {f"  and tta {k}": v for k, v in views.items()}
+    prefix = "" if "accuracy" in found else f"ema_{split}_"
+    lines |= {
+        "top-2 accuracy": found["top2_accuracy"],
+        "calibration error": found[f"{prefix}calibration_error"],
+    }
+    words = [f"{k:22} {_percent(v)}" for k, v in lines.items()]
+    words.append(f"{'loss':22} {found[f'{prefix}loss']:.4f}")
+    words.append(f"{'true class':22} accuracy, and images by predicted class")
+    words.append(" " * 30 + "".join(f"{name[:4]:>5}" for name in CLASS_NAMES))
+    for (name, accuracy), row in zip(
+        found["per_class_accuracy"].items(), found["confusion"], strict=True
+    ):
+        counts = "".join(f"{count:5}" for count in row)
+        words.append(f"  {name:20} {_percent(accuracy):>7}{counts}")
+    return "\n".join(words)
+
+
+def _accuracies(found: Mapping[str, Any], split: str) -> dict[str, float]:
+    if "accuracy" in found:
+        return {f"{split} accuracy": found["accuracy"]}
+    return {
+        f"{split} accuracy": found[f"{split}_accuracy"],
+        "with averaged weights": found[f"ema_{split}_accuracy"],
+    }
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.2%}"

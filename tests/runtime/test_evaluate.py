@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from cifar_jax import data
 from cifar_jax.config import EvalConfig
 from cifar_jax.runtime.evaluate import evaluate
+from cifar_jax.runtime.score import score_variables
 from cifar_jax.runtime.trainer import Trainer
 
 
@@ -45,6 +47,43 @@ def test_figures_follow_from_the_probabilities(tiny, variables, images):
     assert (report.confusion().sum(axis=1) == np.bincount(labels, minlength=10)).all()
     shares = [(predicted[labels == k] == k).mean() for k in range(10)]
     np.testing.assert_allclose(report.per_class_accuracy(), shares)
+
+
+def test_top_2_and_reliability_by_formula(tiny, variables, images):
+    report = evaluate(tiny, variables, images)
+    rows, labels = report.probabilities, images[1].astype(int)
+    above = (rows > rows[np.arange(len(labels)), labels][:, None]).sum(axis=1)
+    assert report.top_k_accuracy(2) == (above < 2).mean() > report.accuracy
+    assert report.top_k_accuracy(1) == report.accuracy
+    bars = report.reliability()
+    assert bars["images"].sum() == len(labels)
+    assert (np.isnan(bars["accuracy"]) == (bars["images"] == 0)).all()
+    shares = bars["images"] / len(labels)
+    assert np.nansum(shares * bars["accuracy"]) == pytest.approx(report.accuracy)
+    assert np.nansum(shares * bars["confidence"]) == pytest.approx(rows.max(axis=1).mean())
+    gaps = np.abs(bars["confidence"] - bars["accuracy"])
+    assert np.nansum(shares * gaps) == pytest.approx(report.calibration_error(), abs=1e-6)
+
+
+def test_the_batches_can_be_watched(tiny, variables, images):
+    seen = []
+    evaluate(tiny, variables, images, watch=lambda batches: seen.extend(batches) or batches)
+    assert seen == [0]
+    config = dataclasses.replace(tiny, eval=EvalConfig(batch_size=25))
+    evaluate(config, variables, images, watch=lambda batches: seen.extend(batches) or batches)
+    assert seen == [0, 0, 25]
+
+
+def test_all_views(tiny, variables, images):
+    found = score_variables(tiny, variables, images, all_views=True)
+    assert list(found["views"]) == ["none", "flip", "full"]
+    for mode, figures in found["views"].items():
+        report = evaluate(tiny, variables, images, mode=mode)
+        assert figures == {"accuracy": report.accuracy, "loss": report.loss}
+    assert found["views"]["none"] == {name: found[name] for name in ("accuracy", "loss")}
+    assert found["tta_accuracy"] == found["views"]["full"]["accuracy"]
+    assert list(score_variables(tiny, variables, images)["views"]) == ["none", "full"]
+    json.dumps(found, allow_nan=False)
 
 
 def test_a_class_without_images_has_no_accuracy(tiny, variables, images):

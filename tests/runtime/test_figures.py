@@ -14,7 +14,7 @@ from PIL import Image
 
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.models import SeparableResNet, count_params, multiply_adds, receptive_field
-from cifar_jax.runtime import diagram, figures, pictures
+from cifar_jax.runtime import diagram, figures, pictures, reliability
 
 NAMES = list(CLASS_NAMES)
 NETWORKS = [
@@ -138,6 +138,29 @@ def test_confusion(tmp_path):
     check_texts_are_apart(figures.confusion_figure(confusion * 50, NAMES, title="test images"))
     figures.plot_confusion(confusion, NAMES, tmp_path / "confusion.png")
     assert decode(tmp_path / "confusion.png").shape == (1000, 1040, 3)
+
+
+def test_reliability(tmp_path):
+    bars = {
+        "images": [0, 30, 70],
+        "confidence": [None, 0.5, 0.8],
+        "accuracy": [None, 0.2, 0.9],
+    }
+    figure = reliability.reliability_figure(bars, title="test images")
+    right, gaps, images = (
+        [(b.get_x(), b.get_y(), b.get_height()) for b in container]
+        for axes in figure.axes
+        for container in axes.containers
+    )
+    np.testing.assert_allclose(right[1:], [(1 / 3, 0, 0.2), (2 / 3, 0, 0.9)])
+    np.testing.assert_allclose(gaps[1:], [(1 / 3, 0.2, 0.3), (2 / 3, 0.9, -0.1)], atol=1e-12)
+    np.testing.assert_allclose([height for *_, height in images], [0, 30, 70])
+    assert f"distance to the mean confidence: {0.3 * 0.3 + 0.7 * 0.1:.2%} on average" in words(
+        figure
+    )
+    check_texts_are_apart(figure)
+    reliability.plot_reliability(bars, tmp_path / "reliability.png")
+    assert decode(tmp_path / "reliability.png").shape == (1000, 900, 3)
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,18 @@ def test_other_images_are_refused(exported, images):
 def test_evaluation_reproduces_the_card(exported, whole):
     folder, card = exported
     net = cifar_jax.load(folder)
-    found = evaluate_weights(net, net.config)
+    found = evaluate_weights(net)
     for name in ("accuracy", "loss", "calibration_error", "tta_accuracy", "per_class_accuracy"):
         assert found[name] == card[name]
     assert found["confusion"] == whole[1]["confusion"]
     assert found["images"] == 1000
+    held_out = evaluate_weights(net, split="validation")
+    assert held_out["accuracy"] == whole[1]["ema_validation_accuracy"]
+    assert held_out["images"] == 40
+    assert "card_accuracy" not in held_out
+    without = net._replace(config=change(net.config, data={"validation_examples": 0}))
+    with pytest.raises(ConfigError, match="there is no validation split"):
+        evaluate_weights(without, split="validation")
 
 
 def test_what_is_missing_or_damaged_is_one_line(copy, tmp_path):
