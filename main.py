@@ -1,4 +1,4 @@
-"""The command: ``python main.py [train|sweep|eval|export|summary|data] ...``."""
+"""The command: ``python main.py [train|sweep|eval|predict|export|summary|data] ...``."""
 
 import os
 import signal

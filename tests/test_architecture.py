@@ -26,7 +26,7 @@ ALLOWED = {  # part -> parts of the package that it may import
     "runtime": CORE | LEAVES | {"data", "runtime"},
     "commands": CORE | LEAVES | {"data", "runtime", "commands"},
     "cli": LEAVES | {"commands"},
-    "__init__": {"runtime"},
+    "__init__": {"data", "runtime"},
 }
 
 

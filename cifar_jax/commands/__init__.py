@@ -4,6 +4,7 @@ from cifar_jax.commands.command import Command
 from cifar_jax.commands.data import DATA
 from cifar_jax.commands.eval import EVAL
 from cifar_jax.commands.export import EXPORT
+from cifar_jax.commands.predict import PREDICT
 from cifar_jax.commands.summary import SUMMARY
 from cifar_jax.commands.sweep import SWEEP
 from cifar_jax.commands.train import TRAIN
@@ -12,6 +13,7 @@ COMMANDS: dict[str, Command] = {
     "train": TRAIN,
     "sweep": SWEEP,
     "eval": EVAL,
+    "predict": PREDICT,
     "export": EXPORT,
     "summary": SUMMARY,
     "data": DATA,

@@ -1,0 +1,145 @@
+"""Finds image files of any common format and reads them as the network takes them."""
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from cifar_jax.errors import CifarJaxError, ConfigError
+from cifar_jax.files import describe_failure
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SIZE = 32  # of an image [pixels]
+BACKGROUND = "white"  # what is seen through transparent pixels, as on a page
+WHITE = 2**16 - 1  # of grey levels of more than 8 bits
+OTHERS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow leaves these to other programs
+
+
+class ImageError(CifarJaxError):
+    """A file that is not an image, or one that cannot be read; one line that names it."""
+
+    status = 2
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image of any size: its middle square, scaled to 32x32.
+
+    It is turned as its EXIF orientation says, laid on white where it is transparent, cut to its
+    middle square and scaled by Lanczos' filter, which averages where it shrinks. An image of 32x32
+    pixels stays as it is. Of an animation the first frame is read. Grey, palettes and CMYK become
+    RGB, 16 bits become 8; colour profiles are not applied.
+
+    Args:
+      path: a file of a format that Pillow reads.
+
+    Returns:
+      uint8 [32, 32, 3], RGB.
+
+    Raises:
+      ImageError: when it cannot be read, or has more pixels than Pillow allows (89 million).
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = Path(path)
+    try:
+        if not path.is_file():  # a pipe or a device might never end
+            reason = "must be a file" if path.exists() else "no such file"
+            raise ImageError(f"{path}: {reason}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that is not read
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_formats()) as image:
+                return _to_array(image)
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not an image of a format that Pillow reads") from error
+    except Exception as error:  # of any kind: decoders raise what a damaged file makes them
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ImageError(describe_failure(path, error, what="cannot be read")) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path}: cannot be read: {reason:.200}") from error
+
+
+def find_images(paths: Sequence[Path], report: Callable[[str], None]) -> list[Path]:
+    """The files that are named, and those in folders that are named as images.
+
+    Args:
+      paths: of files, whatever their names, and of folders.
+      report: told each folder inside of these that cannot be read.
+
+    Returns:
+      Files in the order of ``paths``; of a folder first its own, then those of its folders, each
+      by name. Links to folders are not followed.
+
+    Raises:
+      ConfigError: when a path is not there, or there is no file.
+    """
+
+    def fail(error: OSError) -> None:
+        report(describe_failure(Path(error.filename), error, what="cannot be read"))
+
+    found: list[Path] = []
+    for path in paths:
+        try:
+            path.stat()
+        except OSError as error:
+            raise ConfigError(describe_failure(path, error, what="cannot be read")) from error
+        if not path.is_dir():
+            found.append(path)
+            continue
+        for folder, folders, names in os.walk(path, onerror=fail):
+            folders.sort()
+            found += (Path(folder, name) for name in sorted(names) if _is_image_name(name))
+    if not found:
+        raise ConfigError(f"{', '.join(map(str, paths))}: there is no image")
+    return found
+
+
+def _is_image_name(name: str) -> bool:
+    return Path(name).suffix.lower() in _suffixes()
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in Image.ID if name in Image.OPEN and name not in OTHERS)
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    from PIL import Image
+
+    formats = _formats()
+    return frozenset(k for k, name in Image.registered_extensions().items() if name in formats)
+
+
+def _to_array(image: "Image.Image") -> np.ndarray:
+    from PIL import Image, ImageOps
+
+    def scaled(image: Image.Image) -> Image.Image:
+        return ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.LANCZOS)
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # grey of 16 or 32 bits
+        image = image.convert("I")
+        low, high = cast(tuple[int, int], image.getextrema())
+        if low < 0 or high > WHITE:
+            raise ValueError(f"grey levels must be between 0 and {WHITE}, not {low} to {high}")
+        grey = np.asarray(scaled(image)) * (255 / WHITE)
+        return np.repeat(grey.round().clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1)
+    if image.mode == "F":
+        raise ValueError("grey levels must be whole numbers")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, BACKGROUND)
+        image = Image.alpha_composite(page, image)
+    return np.array(scaled(image.convert("RGB")))
