@@ -1,4 +1,4 @@
-"""The command: ``python main.py [train|sweep|eval|predict|export|summary|data] ...``."""
+"""The command: ``python main.py [train|sweep|eval|predict|...] ...``; ``--help`` lists all."""
 
 import os
 import signal

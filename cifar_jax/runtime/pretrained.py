@@ -191,7 +191,7 @@ def export(
     weights = traverse_util.flatten_dict(jax.device_get(state.ema_variables), sep="/")
     content = safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
     card = {
-        "protocol": _protocol(config, results),
+        "protocol": protocol(config, results),
         **{name: results[source] for name, source in FROM_RESULTS.items()},
         "classes": list(CLASS_NAMES),
         "input": "uint8 [N, 32, 32, 3], RGB; divided by 255, minus augment.mean, over augment.std",
@@ -209,7 +209,8 @@ def export(
     return card
 
 
-def _protocol(config: Config, results: dict[str, Any]) -> str:
+def protocol(config: Config, results: dict[str, Any]) -> str:
+    """What the accuracy of results.json is of, in words."""
     held_out = config.data.validation_examples
     chosen = f"epoch {results['selected_epoch']}, chosen on {held_out:,} training images held out"
     if not held_out:

@@ -122,6 +122,25 @@ class Workdir:
         except (ValueError, TypeError) as error:
             raise ConfigError(f"{self.results}: not a run's results: {error}") from error
 
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl: a row an epoch; raises ConfigError when it is broken.
+
+        A run that has finished no epoch has none; a line that is being written is left out.
+        """
+        if not self.metrics.exists():
+            return []
+        lines = self.metrics.read_bytes().split(b"\n")[:-1]
+        rows: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                rows.append(json.loads(line))
+                int(rows[-1]["epoch"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise ConfigError(
+                    f"{self.metrics}: line {number} is not a row of metrics: {error!r}"
+                ) from error
+        return rows
+
     def append_log(self, text: str) -> None:
         """Add a line to the log, with the date and time in UTC."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,38 @@
+"""python main.py compare: several runs side by side."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_jax.commands.command import Command, Options, refuse_overrides
+from cifar_jax.commands.console import print_what_is_saved
+from cifar_jax.commands.report import add_page, require_page
+from cifar_jax.errors import ConfigError
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", type=Path, nargs="*", help="folders of runs or of sweeps")
+    add_page(parser, "compare.html")
+
+
+def run(options: Options, overrides: Sequence[str], command: str) -> None:
+    """Print a table of runs and write a page with their curves."""
+    refuse_overrides(overrides)
+    if not options.runs:
+        raise ConfigError("folders of runs are required, as in compare runs/a runs/b")
+    output = require_page(options.output or Path("compare.html"))
+    from cifar_jax.files import write_text
+    from cifar_jax.runtime.comparison import compare, comparison_page, describe
+    from cifar_jax.runtime.records import expand, read
+
+    found = compare([read(folder) for folder in expand(options.runs)])
+    write_text(output, comparison_page(found))
+    print_what_is_saved(f"{describe(found)}\n\n{output}")
+
+
+COMPARE = Command(
+    "runs or sweeps side by side: final figures, what differs, curves",
+    run,
+    _add_options,
+    fields=False,
+)

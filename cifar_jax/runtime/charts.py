@@ -1,0 +1,185 @@
+"""Charts of pages: SVG that takes its colours and its font from the page around it."""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from cifar_jax.runtime.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    SERIES,
+    STYLE,
+    VERMILLION,
+    History,
+    curve,
+    draw_curves,
+    new_figure,
+)
+
+ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
+COLORS = {  # of figures, and what they are on a page; page.css has the values
+    BLUE: "var(--blue)",
+    VERMILLION: "var(--vermillion)",
+    GREEN: "var(--green)",
+    PURPLE: "var(--purple)",
+    ORANGE: "var(--orange)",
+    SKY: "var(--sky)",
+    GREY: "var(--grey)",
+    STYLE["grid.color"]: "var(--line)",
+    "#000000": "currentColor",
+}
+CSS_LINES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dotted"}
+LINES = tuple(  # told apart by colour, then by style: 18 of them
+    (color, style) for style in ("-", "--", ":") for color in list(COLORS)[:6]
+)
+SMALL: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 10, "lines.linewidth": 1.6}
+ARTIST_IDS = re.compile(r' id="[\w.]+_\d+"')  # nothing refers to them, and they are in every SVG
+
+
+class Line(NamedTuple):
+    """One run in a chart of several.
+
+    Attributes:
+      history: of the run.
+      color: of figures.
+      style: of matplotlib.
+    """
+
+    history: History
+    color: str
+    style: str
+
+
+def curves(history: History, quantity: str, selected_epoch: int | None) -> str:
+    """One of ``figures.QUANTITIES`` over the epochs, as SVG."""
+    said = [f"{quantity.replace('_', ' ')} over {len(history)} epochs"]
+    with _chart() as (figure, axes):
+        draw_curves(axes, history, quantity, selected_epoch)
+        for line in axes.lines:
+            label, values = str(line.get_label()), np.asarray(line.get_ydata(), float)
+            if not label.startswith("selected"):
+                name = "" if label.startswith("_") else f"{_on_page(label)} "  # it has none
+                said.append(f"{name}from {values[0]:.3g} to {values[-1]:.3g}")
+    return svg(figure, quantity, "; ".join(said))
+
+
+def series_legend(history: History, selected_epoch: int | None) -> list[tuple[str, str, str]]:
+    """The entries of ``page.legend`` for :func:`curves`."""
+    entries = [
+        (_on_page(label), COLORS[color], CSS_LINES[style])
+        for prefix, label, color, style in SERIES
+        if any(row.get(f"{prefix}_loss") is not None for row in history)
+    ]
+    if selected_epoch is not None:
+        entries.append((f"selected: epoch {selected_epoch}", "currentColor", "dotted"))
+    return entries
+
+
+def _on_page(label: str) -> str:
+    return label.replace("mixed labels", "as augmented")  # not every recipe mixes
+
+
+def overlay(lines: Sequence[Line], key: str, alt: str) -> str:
+    """One figure of the history of several runs over the epochs, as SVG."""
+    with _chart() as (figure, axes):
+        for line in lines:
+            curve(axes, line.history, key, color=line.color, ls=line.style)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid()
+    return svg(figure, key, alt)
+
+
+class Bins(NamedTuple):
+    """Predictions by their confidence, of equal intervals of [0, 1]; NaN where there are none.
+
+    Attributes:
+      counts: predictions in each bin.
+      confidence: their mean probability of the predicted class.
+      accuracy: the fraction of them that is right.
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Bins:
+    """Sort predictions into bins as ``metrics.calibration_error`` does.
+
+    Args:
+      probabilities: [N, K], rows sum to 1.
+      labels: true classes [N].
+      bins: intervals of [0, 1].
+
+    >>> reliability_bins(np.array([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1]), 2).accuracy[1]
+    np.float64(0.5)
+    """
+    confidence = probabilities.max(axis=-1)
+    right = probabilities.argmax(axis=-1) == labels
+    bin_of = np.clip(np.ceil(confidence * np.float32(bins)).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(bin_of, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        means = [np.bincount(bin_of, x, minlength=bins) / count for x in (confidence, right)]
+    return Bins(count, *means)
+
+
+def reliability(bins: Bins, alt: str) -> str:
+    """How often the network is right at each confidence, and how many images are there, as SVG."""
+    width = 1 / len(bins.counts)
+    left = np.arange(len(bins.counts)) * width
+    full = bins.counts > 0
+    with new_figure(400, 420) as figure, rc_context(SMALL):
+        figure.set_layout_engine("constrained")
+        above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+        options: dict[str, Any] = {"width": width * 0.9, "align": "center"}
+        middle = left[full] + width / 2
+        above.bar(middle, bins.accuracy[full] * 100, color=BLUE, **options)
+        above.plot([0, 1], [0, 100], color="black", ls="--", lw=1.2)
+        above.set(ylim=(0, 100), ylabel="right [%]")
+        below.bar(middle, bins.counts[full] / bins.counts.sum() * 100, color=GREY, **options)
+        below.set(xlim=(0, 1), xlabel="confidence", ylabel="images [%]")
+        for axes in (above, below):
+            axes.grid(axis="y")
+    return svg(figure, "reliability", alt)
+
+
+def svg(figure: Figure, name: str, alt: str) -> str:
+    """A figure as an SVG element to stand in a page.
+
+    Args:
+      figure: drawn with the colours of :data:`COLORS`; no text of users, which may be markup.
+      name: unlike that of other figures of the page.
+      alt: what it shows, for those who do not see it.
+
+    Returns:
+      The element; it is as wide as what it stands in.
+    """
+    content = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(content, format="svg", transparent=True, metadata=nothing)
+    text = content.getvalue()
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box
+    body = ARTIST_IDS.sub("", text[text.index(">", box.end()) + 1 :])
+    for color, own in COLORS.items():
+        body = body.replace(color.lower(), own)
+    return f'<svg {box[0]} role="img" aria-label="{escape(alt)}">{body}'
+
+
+@contextlib.contextmanager
+def _chart() -> Iterator[tuple[Figure, Axes]]:
+    with new_figure(400, 280) as figure, rc_context(SMALL):
+        figure.set_layout_engine("constrained")
+        yield figure, figure.subplots()

@@ -1,0 +1,210 @@
+"""Runs side by side: their final figures, what of their configs differs, and their curves."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cifar_jax.config import Config, to_dict
+from cifar_jax.runtime import charts, page
+from cifar_jax.runtime.compatibility import FREE, changes
+from cifar_jax.runtime.page import Section, percent
+from cifar_jax.runtime.progress import format_duration
+from cifar_jax.runtime.records import Record, seed_of
+from cifar_jax.runtime.sweep import summarize
+
+RESULT = "ema_test_accuracy"
+FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {  # column: key of results, as text
+    "averaged": (RESULT, percent),
+    "plain": ("test_accuracy", percent),
+    "tta": ("tta_accuracy", percent),
+    "loss": ("ema_test_loss", "{:.3f}".format),
+    "calibration": ("ema_test_calibration_error", percent),
+    "time": ("seconds", format_duration),
+}
+CURVES = {  # of charts: key of the history
+    "Validation accuracy, averaged [%]": "ema_validation_accuracy",
+    "Validation loss, averaged": "ema_validation_loss",
+    "Training loss": "train_loss",
+}
+FEW = 4  # fields that stand beside the figures; more have a table of their own
+
+
+class Table(NamedTuple):
+    """Names of columns, and rows of as many cells."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+    def __str__(self) -> str:
+        """For the screen: columns as wide as their widest cell, all but the first to the right."""
+        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
+        lines = (
+            [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+            for row in (self.head, *self.rows)
+        )
+        return "\n".join(
+            "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()
+            for first, *others in lines
+        )
+
+
+class Comparison(NamedTuple):
+    """Runs and how they compare.
+
+    Attributes:
+      records: the best first, by the averaged weights' test accuracy; the unfinished last.
+      recipes: the same in groups that differ in their seed alone.
+      fields: of the config, ``section.name``, that are not the same in all runs.
+    """
+
+    records: list[Record]
+    recipes: list[list[Record]]
+    fields: list[str]
+
+    def figures(self) -> Table:
+        """A row a run; with the fields that differ where they are few."""
+        fields = self.fields if len(self.fields) <= FEW else []
+        if "train.seed" in self.fields:
+            fields = ["train.seed", *(name for name in fields if name != "train.seed")]
+        rows = []
+        for record in self.records:
+            cells = ["unfinished", *[""] * (len(FIGURES) - 1)]
+            if record.results:
+                cells = [
+                    "" if record.results[key] is None else text(record.results[key])
+                    for key, text in FIGURES.values()
+                ]
+            epochs = record.selected_epoch, len(record.history)
+            if not record.results:
+                epochs = len(record.history), record.config.train.epochs
+            epoch = f"{epochs[0]} of {epochs[1]}"
+            rows.append([record.name, *cells, epoch, *(value(record.config, f) for f in fields)])
+        return Table(["run", *FIGURES, "epoch", *fields], rows)
+
+    def means(self) -> Table:
+        """Mean and standard deviation of each recipe that several seeds have finished."""
+        rows = []
+        for recipe in self.recipes:
+            finished = [record.results for record in recipe if record.results]
+            if len(finished) > 1:
+                cells = []
+                for key, text in FIGURES.values():
+                    values = [results[key] for results in finished]
+                    found = summarize(values) if None not in values else None
+                    cells.append(f"{text(found['mean'])} ± {text(found['std'])}" if found else "")
+                rows.append([name_of(recipe), str(len(finished)), *cells])
+        return Table(["mean ± std", "n", *FIGURES], rows)
+
+    def settings(self) -> Table:
+        """A row a field that differs, a column a recipe; no rows where figures() has them."""
+        if len(self.fields) <= FEW:
+            return Table(["field"], [])
+        fields = [name for name in self.fields if name != "train.seed" and name not in FREE]
+        rows = [[name, *(value(r[0].config, name) for r in self.recipes)] for name in fields]
+        return Table(["field", *map(name_of, self.recipes)], rows)
+
+
+def compare(records: Sequence[Record]) -> Comparison:
+    """Sort runs and find what differs; at least one."""
+    names = [record.name for record in records]
+    records = [
+        record if names.count(record.name) == 1 else record._replace(name=str(record.run.path))
+        for record in records
+    ]
+    ordered = sorted(records, key=lambda r: -r.results[RESULT] if r.results else 1)
+    recipes: list[list[Record]] = []
+    fields: set[str] = set()
+    for record in ordered:
+        fields |= {change.field for change in changes(ordered[0].config, record.config)}
+        for recipe in recipes:
+            other = {c.field for c in changes(recipe[0].config, record.config)}
+            seeds = {r.config.train.seed for r in recipe}
+            if not other - FREE - {"train.seed"} and record.config.train.seed not in seeds:
+                recipe.append(record)
+                break
+        else:
+            recipes.append([record])
+    every = [f"{s}.{name}" for s, names in to_dict(Config()).items() for name in names]
+    return Comparison(ordered, recipes, [name for name in every if name in fields])
+
+
+def value(config: Config, field: str) -> str:
+    """The value of ``section.name``, as text."""
+    section, name = field.split(".")
+    return page.plain(to_dict(config)[section][name])
+
+
+def name_of(recipe: Sequence[Record]) -> str:
+    """The name of runs that differ in their seed alone: of their sweep, or of the first."""
+    folders = [record.run.path.resolve() for record in recipe]
+    if len({path.parent for path in folders}) == 1 and None not in map(seed_of, folders):
+        return folders[0].parent.name
+    more = f" and {len(recipe) - 1} more" if len(recipe) > 1 else ""
+    return recipe[0].name + more
+
+
+def describe(found: Comparison) -> str:
+    """The tables for the screen."""
+    tables = [found.figures(), found.means(), found.settings()]
+    text = "\n\n".join(str(table) for table in tables if table.rows)
+    return text.replace("\N{NO-BREAK SPACE}", "")
+
+
+def comparison_page(found: Comparison) -> str:
+    """The page, as HTML."""
+    means, settings = found.means(), found.settings()
+    parts = [page.table(*found.figures(), "numbers")]
+    if means.rows:
+        parts.append("<h3>Over seeds</h3>" + page.table(*means, "numbers"))
+    parts.append(
+        page.paragraph(
+            "averaged, plain, tta: test accuracy of the averaged weights, of those of the last "
+            "step of the same epoch, and of the averaged ones with test-time augmentation. loss "
+            "[nats] and calibration error are of the averaged weights. epoch: the one that is "
+            "taken, of those trained; of a run that is not finished those trained, of all.",
+            "soft",
+        )
+    )
+    sections = [Section("figures", "Figures", "\n".join(parts)), _curves(found)]
+    if settings.rows:
+        sections.append(Section("config", "What differs", page.table(*settings)))
+    best, count = found.records[0], len(found.records)
+    lead = "No run is finished."
+    if best.results:
+        lead = f"The highest test accuracy is {percent(best.results[RESULT])}, of {best.name}."
+        if count > 1:
+            lead += " A recipe that is chosen by this needs other images to be judged by."
+    state = f"Comparison, made {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+    title = f"{count} runs side by side" if count > 1 else best.name
+    return page.document(title, state, lead, "", sections)
+
+
+def _curves(found: Comparison) -> Section:
+    styles = [charts.LINES[n % len(charts.LINES)] for n in range(len(found.recipes))]
+    entries = [
+        (_with_count(recipe), charts.COLORS[color], charts.CSS_LINES[style])
+        for recipe, (color, style) in zip(found.recipes, styles, strict=True)
+    ]
+    drawn = {}
+    for title, key in CURVES.items():
+        lines = [
+            charts.Line(record.history, *style)
+            for recipe, style in zip(found.recipes, styles, strict=True)
+            for record in recipe
+            if any(row.get(key) is not None for row in record.history)
+        ]
+        if lines:
+            alt = f"{title} over the epochs of {len(lines)} runs"
+            drawn[title] = charts.overlay(lines, key, alt)
+    without = [r.name for r in found.records if not r.config.data.validation_examples]
+    note = f"Without a validation split: {', '.join(without)}." if without else ""
+    note += " Training figures are of augmented images, which differ where the recipes do."
+    return Section(
+        "curves",
+        "Curves",
+        page.legend(entries) + page.charts(drawn) + page.paragraph(note.strip(), "soft"),
+    )
+
+
+def _with_count(recipe: Sequence[Record]) -> str:
+    return f"{name_of(recipe)}, {len(recipe)} seeds" if len(recipe) > 1 else name_of(recipe)
