@@ -119,7 +119,7 @@ def _transpose(array: np.ndarray, axes: dict[int, tuple[int, ...]]) -> np.ndarra
 def _checked_paths(arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
     """Map the names of a state dict to paths of variables, once they make up a whole network."""
     image = jax.ShapeDtypeStruct((1, 1, 1, _size(arrays, "conv1.weight", 1, ndim=4)), jnp.float32)
-    variables = jax.eval_shape(_described(arrays).init, jax.random.key(0), image)
+    variables = jax.eval_shape(network_of(arrays).init, jax.random.key(0), image)
     leaves = {_torch_name(path): (path, leaf) for path, leaf in _flat(variables).items()}
     shapes = {name: _torch_shape(leaf.shape) for name, (_, leaf) in leaves.items()}
     for name, shape in shapes.items():
@@ -138,8 +138,15 @@ def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(shape[axis] for axis in _TO_TORCH[len(shape)])
 
 
-def _described(arrays: dict[str, np.ndarray]) -> SeparableResNet:
-    """The network with as many stages, blocks and channels as the names and shapes tell."""
+def network_of(arrays: Mapping[str, np.ndarray]) -> SeparableResNet:
+    """The network with as many stages, blocks and channels as a state dict tells.
+
+    Args:
+      arrays: PyTorch's names to arrays.
+
+    Raises:
+      ValueError: a name that tells them is missing, or its array has another number of axes.
+    """
     blocks = {
         match.groups() for name in arrays if (match := re.match(r"layer(\d+)\.(\d+)\.", name))
     }
@@ -154,7 +161,7 @@ def _described(arrays: dict[str, np.ndarray]) -> SeparableResNet:
     )
 
 
-def _size(arrays: dict[str, np.ndarray], name: str, axis: int, *, ndim: int) -> int:
+def _size(arrays: Mapping[str, np.ndarray], name: str, axis: int, *, ndim: int) -> int:
     if name not in arrays:
         raise ValueError(f"{name}: must be an array with {ndim} axes, got no such name")
     shape = arrays[name].shape

@@ -7,6 +7,7 @@ from cifar_jax.commands.eval import EVAL
 from cifar_jax.commands.export import EXPORT
 from cifar_jax.commands.predict import PREDICT
 from cifar_jax.commands.report import REPORT
+from cifar_jax.commands.import_torch import IMPORT_TORCH
 from cifar_jax.commands.summary import SUMMARY
 from cifar_jax.commands.sweep import SWEEP
 from cifar_jax.commands.train import TRAIN
@@ -19,6 +20,7 @@ COMMANDS: dict[str, Command] = {
     "report": REPORT,
     "compare": COMPARE,
     "export": EXPORT,
+    "import-torch": IMPORT_TORCH,
     "summary": SUMMARY,
     "data": DATA,
 }

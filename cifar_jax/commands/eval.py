@@ -75,7 +75,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     print(describe_evaluation(found, options.split))
     if "step" in found:
         print(f"{'step':22} {found['step']}")
-    if "card_accuracy" in found:
+    if found.get("card_accuracy") is not None:
         print(f"{'the card says':22} {found['card_accuracy']:.2%}")
 
 

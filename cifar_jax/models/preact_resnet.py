@@ -103,7 +103,7 @@ class PreactResNet(nn.Module):
         Returns:
           Logits [B, num_classes], float32.
         """
-        convolutions = choose_convolutions(len(images), self.lanes, self.dtype)
+        convolutions = choose_convolutions(images.shape[0], self.lanes, self.dtype)
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, _ = convolutions.dense(x, kernel)
@@ -120,7 +120,7 @@ class PreactResNet(nn.Module):
                     name=name,
                 )
                 x = layer(x, train=train)
-        count = len(images) * x.shape[-3] * x.shape[-2]
+        count = images.shape[0] * x.shape[-3] * x.shape[-2]
         x = affine(x, *BatchNorm(name="norm")(channel_sums(x), count, train=train))
         x = convolutions.pool(nn.relu(x).astype(self.dtype))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)

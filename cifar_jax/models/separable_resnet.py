@@ -54,11 +54,11 @@ class SeparableResNet(nn.Module):
         Returns:
           Logits [B, num_classes], float32.
         """
-        convolutions = choose_convolutions(len(images), self.lanes, self.dtype)
+        convolutions = choose_convolutions(images.shape[0], self.lanes, self.dtype)
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, sums = convolutions.dense(x, kernel)
-        pixels = len(images) * images.shape[1] * images.shape[2]
+        pixels = images.shape[0] * images.shape[1] * images.shape[2]
         x = affine(x, *BatchNorm(name="stem_norm")(sums, pixels, train=train))
         x = nn.relu(x).astype(self.dtype)
         for stage, features in enumerate(self.stages):

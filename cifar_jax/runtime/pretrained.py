@@ -99,7 +99,8 @@ def load(path: str | Path) -> Pretrained:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         config, expected = from_dict(card["config"]), card["file_sha256"]
-        float(card["accuracy"])
+        if "imported" not in card or card["accuracy"] is not None:  # whose nobody measured
+            float(card["accuracy"])
         content = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         failed = Path(error.filename or folder)
@@ -188,14 +189,35 @@ def export(
         data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
         model=dataclasses.replace(config.model, convolutions="auto"),
     )
-    weights = traverse_util.flatten_dict(jax.device_get(state.ema_variables), sep="/")
-    content = safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
     card = {
         "protocol": protocol(config, results),
         **{name: results[source] for name, source in FROM_RESULTS.items()},
+        "data_sha256": "synthetic" if config.data.source == "synthetic" else dict(SHA256),
+    }
+    return write_folder(folder, state.ema_variables, config, card, limits=limits)
+
+
+def write_folder(
+    folder: Path, variables: Any, config: Config, card: dict[str, Any], *, limits: str = ""
+) -> dict[str, Any]:
+    """Make or replace a folder that :func:`load` reads.
+
+    Args:
+      folder: of weights and card.
+      variables: of the network.
+      config: of it.
+      card: what is known besides.
+      limits: what a user of the network should know besides.
+
+    Returns:
+      The whole card.
+    """
+    weights = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+    content = safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
+    card = {
+        **card,
         "classes": list(CLASS_NAMES),
         "input": "uint8 [N, 32, 32, 3], RGB; divided by 255, minus augment.mean, over augment.std",
-        "data_sha256": "synthetic" if config.data.source == "synthetic" else dict(SHA256),
         "config": to_dict(config),
         "file_sha256": hashlib.sha256(content).hexdigest(),
         "limits": " ".join([LIMITS, limits]).strip(),
@@ -232,7 +254,7 @@ def evaluate_weights(
 
     Returns:
       The figures of ``score.score_variables``; for the test set also "card_accuracy", what the
-      card says.
+      card says, or None.
 
     Raises:
       ConfigError: when there is no validation split.

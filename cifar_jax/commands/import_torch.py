@@ -1,0 +1,45 @@
+"""python main.py import-torch: weights of the original PyTorch network."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_jax.commands.command import Command, Options
+from cifar_jax.commands.console import interruptible
+from cifar_jax.config import validate
+from cifar_jax.errors import ConfigError
+from cifar_jax.overrides import override
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        help="state dict of the original network, or a checkpoint that has one: .safetensors, or "
+        "of torch.save, which needs torch; nothing in it is run",
+    )
+    parser.add_argument("--output", type=Path, help="folder to write, as my/network")
+
+
+def run(options: Options, overrides: Sequence[str], command: str) -> None:
+    """Make a folder of weights and card that eval and cifar_jax.load open."""
+    path, words = options.file, list(overrides)
+    if path is None and words and not words[0].startswith("-"):  # argparse's, after an option
+        path = Path(words.pop(0))
+    if path is None or options.output is None:
+        raise ConfigError("a file and --output are required, as in best.pth --output my/network")
+    from cifar_jax.runtime.environment import require_device
+    from cifar_jax.runtime.imported import import_torch
+
+    interruptible()
+    require_device(gpu=False)
+    card = import_torch(
+        path, options.output, configure=lambda config: validate(override(config, words))
+    )
+    augment = card["config"]["augment"]
+    print(f"{options.output}: {card['parameters']:,} parameters; accuracy not known")
+    print(f"images are normalised by mean {augment['mean']} and std {augment['std']}")
+
+
+IMPORT_TORCH = Command("take weights of the original PyTorch network", run, _add_options)

@@ -1,0 +1,43 @@
+"""StableHLO by jax.export: a program with its weights, for jax without this package.
+
+jax reads such files for six months after they were made, not longer; weights as safetensors last.
+https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+from cifar_jax import models
+from cifar_jax.runtime.formats.classifier import Input, classifier, in_float32
+from cifar_jax.runtime.pretrained import Pretrained
+from cifar_jax.runtime.trainer import IMAGE_SHAPE
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def serialize(net: Pretrained, input: Input) -> bytes:
+    """Lower the network, with the convolutions in plain JAX, for any batch size and platform.
+
+    Args:
+      net: the network.
+      input: what it takes.
+
+    Returns:
+      What ``jax.export.deserialize`` reads; its ``call`` gives logits float32 [N, 10].
+    """
+    model = models.from_config(in_float32(net.config).model)
+    (batch,) = export.symbolic_shape("N")
+    dtype = np.uint8 if input == "uint8" else np.float32
+    images = jax.ShapeDtypeStruct((batch, *IMAGE_SHAPE), dtype)
+    classify = jax.jit(classifier(model.apply, net.variables, net.config.augment))
+    return bytes(export.export(classify, platforms=PLATFORMS)(images).serialize())
+
+
+def load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Read a file of :func:`serialize`, as a function from images to logits."""
+    call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
+    return lambda images: np.asarray(call(images))

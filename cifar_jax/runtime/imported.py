@@ -1,0 +1,78 @@
+"""Weights of the original PyTorch network, made a folder that everything else here opens."""
+
+import dataclasses
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cifar_jax import models
+from cifar_jax.config import Config, validate
+from cifar_jax.data import CLASS_NAMES
+from cifar_jax.errors import ConfigError
+from cifar_jax.runtime import environment
+from cifar_jax.runtime.compatibility import changes
+from cifar_jax.runtime.formats import torch_state
+from cifar_jax.runtime.pretrained import WeightsError, write_folder
+from cifar_jax.runtime.trainer import IMAGE_SHAPE
+
+ORIGINAL = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}  # it trained with
+LIMITS = "How they were trained is not known: what the config says of training are its defaults."
+
+
+def import_torch(
+    path: str | Path,
+    folder: str | Path,
+    *,
+    configure: Callable[[Config], Config] = validate,
+) -> dict[str, Any]:
+    """Make a folder of weights and card from a state dict of the original network.
+
+    Args:
+      path: of the state dict: .safetensors, or by ``torch.save``, which needs torch. It may lie in
+        a checkpoint, under a name in ``torch_state.WRAPPERS``.
+      folder: to make or replace.
+      configure: given the config that the file tells, gives the one of the card. Its images are
+        normalised as the original's, if the file does not say otherwise.
+
+    Returns:
+      The card. Its accuracy is None: nobody has measured it here.
+
+    Raises:
+      WeightsError: when the file cannot be read, or is not of the original's network.
+      ConfigError: when torch is needed and not there, or the config is of another network.
+      WriteError: when the folder cannot be written to.
+    """
+    path = Path(path)
+    state = torch_state.load(path)
+    model, kernel = state.model, state.variables["params"]["stem"]["kernel"]
+    for name, found, needed in (
+        ("outputs of fc", model.num_classes, len(CLASS_NAMES)),
+        ("inputs of conv1", kernel.shape[2], IMAGE_SHAPE[-1]),
+    ):
+        if found != needed:
+            raise WeightsError(f"{path}: {name} must be {needed}, for CIFAR-10, not {found}")
+    told = {name: tuple(value) for name, value in (ORIGINAL | state.normalisation).items()}
+    default = Config()
+    own = dataclasses.replace(
+        default,
+        model=dataclasses.replace(
+            default.model, stem=model.stem, stages=model.stages, blocks=model.blocks
+        ),
+        augment=dataclasses.replace(default.augment, **told),
+    )
+    config = configure(own)
+    same = ("model.architecture", "model.stem", "model.stages", "model.blocks")
+    if other := [change for change in changes(own, config) if change.field in same]:
+        raise ConfigError(f"{path}: is of its own network, so not {other[0]}")
+    card = {
+        "protocol": "imported from a state dict of PyTorch; not trained and not scored here",
+        "accuracy": None,
+        "imported": {"file": path.name, "entry": state.entry, "sha256": state.sha256},
+        "parameters": models.count_params(state.variables["params"]),
+        "multiply_adds": models.multiply_adds(model),
+        "receptive_field": models.receptive_field(model),
+        "date": datetime.date.today().isoformat(),
+        "versions": environment.versions(),
+    }
+    return write_folder(Path(folder), state.variables, config, card, limits=LIMITS)
