@@ -9,6 +9,7 @@ from cifar_jax.commands.console import note
 from cifar_jax.config import Config, load_config, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.overrides import override
+from cifar_jax.runtime.loggers import LOGGERS
 from cifar_jax.runtime.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -48,6 +49,17 @@ def add_workdir(parser: argparse.ArgumentParser, default: str = "seed<seed>") ->
 def add_require_gpu(parser: argparse.ArgumentParser) -> None:
     """Add --require-gpu."""
     parser.add_argument("--require-gpu", action="store_true", help="refuse to run without a GPU")
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add --log."""
+    parser.add_argument(
+        "--log",
+        nargs="+",
+        choices=tuple(LOGGERS),
+        default=[],
+        help="where the figures go besides metrics.jsonl; each has an extra of its name",
+    )
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ from cifar_jax.commands.command import (
     Command,
     Options,
     add_config,
+    add_log,
     add_require_gpu,
     add_workdir,
     configure,
@@ -21,6 +22,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_workdir(parser, default="sweep")
     add_require_gpu(parser)
+    add_log(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
 
 
@@ -35,7 +37,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     prepare(options)
     folder = options.workdir or Path("runs") / f"{options.config.stem}-sweep"
     with listening() as stop:
-        found = sweep(config, options.seeds, folder, command=command, stop=stop)
+        found = sweep(config, options.seeds, folder, command=command, stop=stop, log=options.log)
     print_what_is_saved(f"{describe(found)}\n{folder / 'sweep.json'}")
 
 

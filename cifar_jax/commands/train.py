@@ -7,6 +7,7 @@ from cifar_jax.commands.command import (
     Command,
     Options,
     add_config,
+    add_log,
     add_require_gpu,
     add_workdir,
     configure,
@@ -20,6 +21,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add_workdir(parser)
     add_require_gpu(parser)
+    add_log(parser)
+    parser.add_argument(
+        "--profile",
+        type=int,
+        metavar="STEPS",
+        default=0,
+        help="trace so many steps into <workdir>/profile, see docs/reproducing.md",
+    )
     parser.add_argument(
         "--allow-config-change",
         action="store_true",
@@ -35,9 +44,17 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     from cifar_jax.runtime.train import train
 
     prepare(options)
-    workdir, allow = workdir_of(options, config), options.allow_config_change
+    workdir = workdir_of(options, config)
     with listening() as stop:
-        results = train(config, workdir, command=command, allow_config_change=allow, stop=stop)
+        results = train(
+            config,
+            workdir,
+            command=command,
+            allow_config_change=options.allow_config_change,
+            stop=stop,
+            log=options.log,
+            profile=options.profile,
+        )
     print_what_is_saved(describe_results(results, workdir))
 
 

@@ -2,6 +2,8 @@
 
 import datetime
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.finite import require_finite, require_finite_weights
 from cifar_jax.runtime.history import Row, describe, out_of_patience, selected
 from cifar_jax.runtime.inputs import ImageSet, Inputs
+from cifar_jax.runtime.loggers import Loggers
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.score import restore_selected, score
 from cifar_jax.runtime.signals import Stop
@@ -41,7 +44,12 @@ class Session:
     Attributes:
       progress: shows how far the run is.
       history: the rows of all epochs so far.
+      loggers: are told each new row.
+      around_chunk: see ``Trainer.train_epoch``.
     """
+
+    around_chunk: Callable[[], AbstractContextManager[Any]]
+    loggers: Loggers
 
     def __init__(self, run: Workdir, config: Config, saved: dict[str, Any], last: Path | None):
         """Prepare to train; nothing is compiled or written yet.
@@ -149,6 +157,7 @@ class Session:
             self.progress,
             so_far=self.partial,
             stop=lambda: stop.signum is not None,
+            around_chunk=self.around_chunk,
         )
         if not trainer.is_whole(train_state):
             self._save(train_state)
@@ -161,6 +170,7 @@ class Session:
         self.partial = None
         self.history.append(row)
         self.run.append_metrics(row)
+        self.loggers.epoch(row)
         self.say(describe(row, config.train.epochs))
         best = selected(self.history, config.train.min_delta)
         if (

@@ -26,6 +26,7 @@ def sweep(
     *,
     command: str = "",
     stop: Stop | None = None,
+    log: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train with each seed, one after another; runs that are finished are not trained again.
 
@@ -35,6 +36,7 @@ def sweep(
       folder: each run's workdir is a folder ``seed<n>`` in it; sweep.json is written last.
       command: what the user typed, for the record.
       stop: see :func:`cifar_jax.runtime.train.train`.
+      log: see there; each seed is a run of its own.
 
     Returns:
       What sweep.json holds: seeds, a summary of each of :data:`FIGURES` (see :func:`summarize`),
@@ -52,7 +54,7 @@ def sweep(
     folder, runs = Path(folder), []
     for number, (seed, own) in enumerate(zip(seeds, configs, strict=True), 1):
         Progress(1, 1).line(f"seed {seed} ({number} of {len(seeds)})")
-        runs.append(train(own, folder / f"seed{seed}", command=command, stop=stop))
+        runs.append(train(own, folder / f"seed{seed}", command=command, stop=stop, log=log))
     found = {
         "command": command,
         "seeds": list(seeds),

@@ -1,14 +1,17 @@
 """Training from the first step, or from the last checkpoint, to results.json."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_jax.config import Config
+from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
-from cifar_jax.runtime import environment, kernels
+from cifar_jax.runtime import environment, kernels, loggers
 from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.inputs import load_inputs
+from cifar_jax.runtime.profiling import profiled
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.recovery import recover
 from cifar_jax.runtime.session import Session, selected_step
@@ -23,6 +26,8 @@ def train(
     command: str = "",
     allow_config_change: bool = False,
     stop: Stop | None = None,
+    log: Sequence[str] = (),
+    profile: int = 0,
 ) -> dict[str, Any]:
     """Train a network, or go on with a run that was interrupted.
 
@@ -37,12 +42,15 @@ def train(
         can change is in compatibility.py.
       stop: of ``signals.listening``, for which Ctrl-C and SIGTERM let the chunk of steps finish and
         save it; by default signals are left alone, and a run goes on from its last checkpoint.
+      log: of "tensorboard" and "wandb", what gets the figures besides metrics.jsonl.
+      profile: steps to trace into the folder ``profile`` of the workdir; 0: none.
 
     Returns:
       What results.json holds.
 
     Raises:
-      ConfigError: when the workdir holds a run with another config, or is in use.
+      ConfigError: when the workdir holds a run with another config, or is in use; for a logger
+        whose package is missing, and for more steps to trace than are left.
       DataError: when the data set cannot be had.
       CheckpointError: when no checkpoint is whole, or one is of another network.
       TrainingError: when losses or gradients stay non-finite, or figures are.
@@ -51,7 +59,10 @@ def train(
       Interrupted: when it was asked to stop; the same call goes on.
     """
     run = Workdir(workdir)
+    loggers.require(log)
     if results := _finished(run, config):
+        if profile:
+            raise ConfigError(f"--profile: {run.path} is finished: use another --workdir")
         return results
     kernels.network(config)  # refuses before anything is written
     with (
@@ -66,19 +77,32 @@ def train(
             for note in notes:  # of checkpoints that were set aside, for one
                 Progress(1, 1).line(note)
             raise
-        inputs = load_inputs(config, report=session.say)
-        session.say(
-            f"{len(inputs.train[0])} training, {len(inputs.validation[0])} validation and "
-            f"{len(inputs.test[0])} test images; workdir {run.path}"
-        )
-        train_state = session.train(inputs, stop or Stop())
-        results = {"command": command, **session.results(train_state, inputs)}
-        from cifar_jax.runtime.pictures import draw_pictures  # matplotlib takes a second to import
+        trainer, say = session.trainer, session.say
+        left = trainer.total_steps - session.step
+        with (
+            profiled(run.path / "profile", profile, trainer.chunk_steps, left, say) as around_chunk,
+            loggers.opened(log, run, config, session.history, say) as session.loggers,
+        ):
+            session.around_chunk = around_chunk
+            return _train(session, command, stop or Stop())
 
-        draw_pictures(config, run, session.history, inputs, results)
-        write_json(run.results, results)
-        session.say(f"done: {run.results}")
-        return results
+
+def _train(session: Session, command: str, stop: Stop) -> dict[str, Any]:
+    config, run = session.config, session.run
+    inputs = load_inputs(config, report=session.say)
+    session.say(
+        f"{len(inputs.train[0])} training, {len(inputs.validation[0])} validation and "
+        f"{len(inputs.test[0])} test images; workdir {run.path}"
+    )
+    train_state = session.train(inputs, stop)
+    results = {"command": command, **session.results(train_state, inputs)}
+    from cifar_jax.runtime.pictures import draw_pictures  # matplotlib takes a second to import
+
+    draw_pictures(config, run, session.history, inputs, results)
+    write_json(run.results, results)
+    session.loggers.finish(results)
+    session.say(f"done: {run.results}")
+    return results
 
 
 def _finished(run: Workdir, config: Config) -> dict[str, Any] | None:

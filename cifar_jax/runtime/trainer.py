@@ -4,6 +4,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -125,6 +126,7 @@ class Trainer:
         *,
         so_far: Sums | None = None,
         stop: Callable[[], bool] = lambda: False,
+        around_chunk: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> tuple[state.TrainState, Sums]:
         """Train an epoch, or what is left of it, chunk by chunk.
 
@@ -137,6 +139,7 @@ class Trainer:
           progress: told after each chunk.
           so_far: what an earlier session returned for this epoch.
           stop: asked after each chunk but the last; the epoch is left there if it says so.
+          around_chunk: entered for each, until its metrics are on the host.
 
         Returns:
           The state after the last chunk, on the host, and the sums of the epoch so far: examples,
@@ -151,9 +154,10 @@ class Trainer:
         packed = jax.device_put(self.layout.pack(jax.device_get(train_state)))
         done = int(train_state.step) - (epoch - 1) * self.config.steps_per_epoch
         while done < self.config.steps_per_epoch:
-            with jax.transfer_guard("disallow"):
-                packed, metrics = self.train_chunk(packed, self.key, *resident)
-            metrics = jax.device_get(metrics)
+            with around_chunk():
+                with jax.transfer_guard("disallow"):
+                    packed, metrics = self.train_chunk(packed, self.key, *resident)
+                metrics = jax.device_get(metrics)
             sums = {name: total + float(metrics[name]) for name, total in sums.items()}
             done += self.chunk_steps
             in_a_row = int(jax.device_get(optax.tree.get(packed.opt_state, "notfinite_count")))
