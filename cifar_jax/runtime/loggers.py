@@ -64,7 +64,8 @@ class TensorBoard:
     def finish(self, results: Results | None) -> None:
         """Write the figures of the results."""
         try:
-            self._write("results", results or {})
+            if results:
+                self._write("results", results)
         finally:
             self._writer.close()
 
