@@ -1,6 +1,8 @@
 """The real command, as a user types it."""
 
+import csv
 import dataclasses
+import io
 import json
 import os
 import shlex
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cifar_jax
 from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
 
@@ -116,6 +119,47 @@ def test_exported_weights_give_the_same_figures(smoke, tmp_path):
     assert other.stderr.count("\n") == 1
 
 
+def test_predict(tmp_path):
+    """Tables, CSV and JSON are the same rows; a bad file is one line, and the others go on."""
+    weights = ("--weights", "pretrained/200k_quick")
+    rng = np.random.default_rng(0)
+    for name, shape in (("b.png", (32, 32, 3)), ('a, "1".jpg', (50, 70, 3)), ("c.gif", (9, 9))):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
+    (tmp_path / "b.jpg").write_text("not an image")
+    (tmp_path / "notes.txt").write_text("not an image either")
+    words = ("--eval.batch-size", "2", tmp_path, *weights, "--top", "2")
+    form = run("predict", *words, "--json")
+    assert form.returncode == 1
+    bad = f"main.py: {tmp_path / 'b.jpg'}: not an image of a format that Pillow reads\n"
+    assert form.stderr == bad
+    found = json.loads(form.stdout)
+    names = [str(tmp_path / name) for name in ('a, "1".jpg', "b.png", "c.gif")]
+    assert [row["file"] for row in found] == names
+    net = cifar_jax.load(ROOT / "pretrained" / "200k_quick")
+    expected = net.predict(np.stack([cifar_jax.read_image(name) for name in names]))
+    for row, probabilities in zip(found, expected, strict=True):
+        best = np.argsort(-probabilities)[:2]
+        assert [each["class"] for each in row["classes"]] == [CLASS_NAMES[k] for k in best]
+        shares = [each["probability"] for each in row["classes"]]
+        np.testing.assert_allclose(shares, probabilities[best], atol=1e-5)
+    table = run("predict", *words, "--csv")
+    assert (table.returncode, table.stderr) == (1, bad)
+    rows = list(csv.DictReader(io.StringIO(table.stdout)))
+    assert [(row["file"], int(row["rank"])) for row in rows] == [
+        (name, rank) for name in names for rank in (1, 2)
+    ]
+    assert [(row["class"], float(row["probability"])) for row in rows] == [
+        tuple(each.values()) for row in found for each in row["classes"]
+    ]
+    shown = run("predict", names[0], *words[:2], names[2], *weights, "--top", "1")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    for line, row in zip(shown.stdout.splitlines(), (found[0], found[2]), strict=True):
+        best = row["classes"][0]
+        assert line == f"{best['class']:10} {best['probability']:7.2%}  {row['file']}"
+    nothing = run("predict", tmp_path / "b.jpg", *weights, "--json")
+    assert (nothing.returncode, nothing.stderr) == (2, bad)
+
+
 def test_sweep(tmp_path):
     words = ("sweep", *SMOKE, "--workdir", tmp_path, "--seeds", "0", "1", "--train.epochs", "1")
     done = run(*words)
@@ -187,6 +231,16 @@ def test_ctrl_c_and_again(smoke, tmp_path):
         ("sweep --config configs/smoke.py --seeds -1", "train.seed must be between 0 and"),
         ("sweep --config configs/smoke.py --train.seed 3", "--train.seed: a sweep takes --seeds"),
         ("sweep --config configs/smoke.py --seeds x", "invalid int value: 'x'"),
+        ("predict", "FILE or FOLDER is required"),
+        ("predict nowhere --weights nowhere", "nowhere: cannot be read: No such file"),
+        ("predict tests --weights nowhere", "tests: there is no image"),
+        ("predict README.md", "--weights or --workdir is required"),
+        ("predict README.md --weights nowhere --top 11", "between 1 and 10, not 11"),
+        ("predict x --csv --json", "--json: not allowed with argument --csv"),
+        (
+            "predict README.md --eval.batch-siz 32 --weights pretrained/200k_quick",
+            "--eval.batch-siz: no such option; did you mean --eval.batch-size?",
+        ),
         ("export --workdir nowhere", "--workdir and --output are required"),
         ("export --workdir nowhere --output x", "nowhere/config.json: cannot be read"),
         ("export --workdir x --output x --train.seed 1", "--train.seed: no such option"),

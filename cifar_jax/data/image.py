@@ -125,16 +125,16 @@ def _suffixes() -> frozenset[str]:
 def _to_array(image: "Image.Image") -> np.ndarray:
     from PIL import Image, ImageOps
 
-    def scaled(image: Image.Image) -> Image.Image:
-        return ImageOps.fit(image, (SIZE, SIZE), Image.Resampling.LANCZOS)
-
     image = ImageOps.exif_transpose(image)
+    side = min(image.size)
+    left, top = ((length - side) // 2 for length in image.size)
+    image = image.crop((left, top, left + side, top + side))
     if image.mode.startswith("I"):  # grey of 16 or 32 bits
         image = image.convert("I")
         low, high = cast(tuple[int, int], image.getextrema())
         if low < 0 or high > WHITE:
             raise ValueError(f"grey levels must be between 0 and {WHITE}, not {low} to {high}")
-        grey = np.asarray(scaled(image)) * (255 / WHITE)
+        grey = np.asarray(_scaled(image)) * (255 / WHITE)
         return np.repeat(grey.round().clip(0, 255).astype(np.uint8)[..., None], 3, axis=-1)
     if image.mode == "F":
         raise ValueError("grey levels must be whole numbers")
@@ -142,4 +142,10 @@ def _to_array(image: "Image.Image") -> np.ndarray:
         image = image.convert("RGBA")
         page = Image.new("RGBA", image.size, BACKGROUND)
         image = Image.alpha_composite(page, image)
-    return np.array(scaled(image.convert("RGB")))
+    return np.array(_scaled(image.convert("RGB")))
+
+
+def _scaled(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS)

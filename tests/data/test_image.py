@@ -1,0 +1,207 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cifar_jax
+from cifar_jax.data import image as image_module
+from cifar_jax.data.image import ImageError, find_images, read_image
+from cifar_jax.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+
+
+def save(image, path, **options):
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "tga", "ppm", "pcx", "PNG"])
+def test_32x32_stays_as_it_is(tmp_path, pixels, suffix):
+    path = save(pixels, tmp_path / f"a.{suffix}")
+    found = read_image(path)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, pixels)
+    np.testing.assert_array_equal(cifar_jax.read_image(str(path)), pixels)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "gif"])
+def test_formats_that_lose_something(tmp_path, suffix):
+    smooth = np.linspace(0, 255, 32, dtype=np.uint8)[:, None, None].repeat(32, 1).repeat(3, 2)
+    found = read_image(save(smooth, tmp_path / f"a.{suffix}"))
+    np.testing.assert_allclose(found.astype(int), smooth, atol=16)
+
+
+def test_the_middle_square_is_scaled(tmp_path):
+    """Blocks of 10x10 pixels of one colour, with something else on both sides."""
+    blocks = np.random.default_rng(1).integers(100, 156, (32, 32, 3), np.uint8)
+    large = blocks.repeat(10, 0).repeat(10, 1)
+    for shape, axis in (((320, 77, 3), 1), ((77, 320, 3), 0)):
+        side = np.full(shape, 7, np.uint8)
+        path = save(np.concatenate([side, large, side], axis), tmp_path / "a.png")
+        expected = Image.fromarray(large).resize((32, 32), Image.Resampling.LANCZOS)
+        np.testing.assert_array_equal(read_image(path), expected)
+    small = save(np.full((1, 3, 3), 9, np.uint8), tmp_path / "small.png")
+    np.testing.assert_array_equal(read_image(small), np.full((32, 32, 3), 9))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_image_is_the_image(tmp_path, pixels, orientation):
+    """What each EXIF orientation does to rows and columns, by the standard."""
+    turned = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: np.rot90(pixels),
+        7: np.rot90(pixels, 2).transpose(1, 0, 2),
+        8: np.rot90(pixels, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(np.ascontiguousarray(turned), tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_image(path), pixels)
+
+
+def test_alpha_lies_on_white(tmp_path, pixels):
+    alpha = np.random.default_rng(2).integers(0, 256, (32, 32, 1), np.uint8)
+    path = save(np.concatenate([pixels, alpha], 2), tmp_path / "a.png")
+    share = alpha / 255
+    np.testing.assert_allclose(read_image(path), share * pixels + (1 - share) * 255, atol=1)
+    path = save(np.concatenate([pixels[..., :1], alpha], 2), tmp_path / "grey.png")
+    expected = (share * pixels[..., :1] + (1 - share) * 255).repeat(3, 2)
+    np.testing.assert_allclose(read_image(path), expected, atol=1)
+
+
+def test_a_transparent_colour_is_white(tmp_path):
+    palette = Image.new("P", (32, 32), 1)
+    palette.putpalette([255, 0, 0, 0, 0, 255])
+    palette.paste(0, (0, 0, 32, 16))
+    for path in (tmp_path / "a.gif", tmp_path / "a.png"):
+        found = read_image(save(palette, path, transparency=0))
+        assert (found[:16] == 255).all()
+        assert (found[16:] == [0, 0, 255]).all()
+        assert (read_image(save(palette, path))[:16] == [255, 0, 0]).all()
+
+
+def test_grey_bits_and_cmyk(tmp_path, pixels):
+    grey = pixels[..., 0]
+    found = read_image(save(grey, tmp_path / "grey.png"))
+    np.testing.assert_array_equal(found, grey[..., None].repeat(3, 2))
+    bits = Image.fromarray(grey).convert("1")
+    np.testing.assert_array_equal(
+        read_image(save(bits, tmp_path / "bits.png"))[..., 1], np.asarray(bits) * 255
+    )
+    cmyk = Image.fromarray(255 - pixels).convert("RGB")
+    inks = np.concatenate([np.asarray(cmyk), np.zeros((32, 32, 1), np.uint8)], axis=2)
+    found = read_image(save(Image.fromarray(inks, "CMYK"), tmp_path / "a.tiff"))
+    np.testing.assert_array_equal(found, pixels)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
+def test_16_bits_become_8(tmp_path, suffix):
+    grey = np.random.default_rng(3).integers(0, 2**16, (32, 32), np.uint16)
+    found = read_image(save(grey, tmp_path / f"a.{suffix}"))
+    np.testing.assert_array_equal(found, np.round(grey / 257)[..., None].repeat(3, 2))
+
+
+def test_levels_without_a_known_white_are_refused(tmp_path):
+    path = save(np.full((4, 4), 0.5, np.float32), tmp_path / "a.tiff")
+    with pytest.raises(ImageError, match=r"a\.tiff: cannot be read: grey levels must be whole"):
+        read_image(path)
+    save(np.array([[-3, 0], [0, 70_000]], np.int32), path)
+    with pytest.raises(ImageError, match=r"between 0 and 65535, not -3 to 70000$"):
+        read_image(path)
+
+
+def test_the_first_frame(tmp_path, pixels):
+    frames = [Image.fromarray(pixels), Image.fromarray(255 - pixels)]
+    for suffix in ("png", "tiff"):
+        path = save(frames[0], tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+        with Image.open(path) as image:
+            assert getattr(image, "n_frames", 1) == 2
+        np.testing.assert_array_equal(read_image(path), pixels)
+
+
+def test_damaged_files_are_one_line(tmp_path, pixels):
+    """Cut anywhere, and with other bytes in their headers."""
+    rng = np.random.default_rng(4)
+    refused = []
+    for suffix in ("png", "jpg", "gif", "bmp", "webp", "tga", "ico", "qoi"):
+        path = save(pixels, tmp_path / f"a.{suffix}")
+        content = path.read_bytes()
+        for _ in range(12):
+            damaged = bytearray(content[: rng.integers(1, len(content))])
+            damaged[rng.integers(min(len(damaged), 64))] = rng.integers(256)
+            path.write_bytes(damaged)
+            try:
+                assert read_image(path).shape == (32, 32, 3)
+            except ImageError as error:
+                refused.append(str(error))
+    assert len(refused) > 48
+    for line in refused:
+        assert line.startswith(f"{tmp_path}/a.")
+        assert line.isprintable()
+
+
+def test_what_is_not_an_image(tmp_path):
+    (tmp_path / "a.png").write_text("text")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "a.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    for name, message in (
+        ("a.png", "not an image of a format that Pillow reads"),
+        ("a.eps", "not an image of a format that Pillow reads"),
+        ("pipe.png", "must be a file"),
+        ("absent.png", "no such file"),
+        ("x" * 300, "cannot be read: File name too long"),
+    ):
+        with pytest.raises(ImageError, match=f"{name}: {message}$"):
+            read_image(tmp_path / name)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch, pixels):
+    path = save(pixels, tmp_path / "a.png")
+    for limit in (1023, 500):  # Pillow warns of more pixels, and refuses twice as many
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(ImageError, match=r"cannot be read: Image size \(1024 pixels\) exceeds"):
+            read_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1024)
+    np.testing.assert_array_equal(read_image(path), pixels)
+
+
+def test_folders_in_order(tmp_path, pixels):
+    for name in ("b/2.png", "b/10.png", "b/a/z.JPG", "a.png", "c.webp", "c.txt", "d/notes"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+
+    def found(*names):
+        paths = find_images([tmp_path / name for name in names], pytest.fail)
+        return [path.relative_to(tmp_path).as_posix() for path in paths]
+
+    assert found("") == ["a.png", "c.webp", "b/10.png", "b/2.png", "b/a/z.JPG"]
+    assert found("c.txt", "b/a", "a.png") == ["c.txt", "b/a/z.JPG", "a.png"]
+    with pytest.raises(ConfigError, match=r"d: there is no image$"):
+        found("d")
+    with pytest.raises(ConfigError, match=r"absent: cannot be read: No such file or directory$"):
+        found("a.png", "absent")
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    (tmp_path / "a.png").touch()
+
+    def walk(path, onerror):
+        onerror(PermissionError(13, "Permission denied", str(path / "secret")))
+        yield path, [], ["a.png"]
+
+    monkeypatch.setattr(image_module.os, "walk", walk)
+    said = []
+    assert find_images([tmp_path], said.append) == [tmp_path / "a.png"]
+    assert said == [f"{tmp_path / 'secret'}: cannot be read: Permission denied"]
