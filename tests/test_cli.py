@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,27 @@ def test_predict(tmp_path):
         assert line == f"{best['class']:10} {best['probability']:7.2%}  {row['file']}"
     nothing = run("predict", tmp_path / "b.jpg", *weights, "--json")
     assert (nothing.returncode, nothing.stderr) == (2, bad)
+
+
+def test_report_and_compare(smoke, tmp_path):
+    workdir, _ = smoke
+    accuracy = json.loads((workdir / "results.json").read_text())["ema_test_accuracy"]
+    done = run("report", "--workdir", workdir)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"{workdir / 'report.html'}: ")
+    page = (workdir / "report.html").read_text(encoding="utf-8")
+    assert f"{100 * accuracy:.2f}\N{NO-BREAK SPACE}% of the 1,000 test images are" in page
+    (tmp_path / "new").mkdir()
+    shutil.copy(workdir / "config.json", tmp_path / "new")
+    done = run("compare", tmp_path / "new", workdir, "--output", tmp_path / "compare.html")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[1].split()[:2] == ["smöke", f"{accuracy:.2%}"]
+    assert lines[2].split() == ["new", "unfinished", "0", "of", "8"]
+    assert lines[-1] == str(tmp_path / "compare.html")
+    assert "2 runs side by side" in (tmp_path / "compare.html").read_text(encoding="utf-8")
 
 
 def test_sweep(tmp_path):

@@ -207,4 +207,4 @@ def _curves(found: Comparison) -> Section:
 
 
 def _with_count(recipe: Sequence[Record]) -> str:
-    return f"{name_of(recipe)}, {len(recipe)} seeds" if len(recipe) > 1 else name_of(recipe)
+    return f"{name_of(recipe)}, {len(recipe)} runs" if len(recipe) > 1 else name_of(recipe)

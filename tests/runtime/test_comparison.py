@@ -1,0 +1,131 @@
+"""Runs side by side: order, means and what differs are those of the runs' files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_run_page import Page
+from tiny_runs import change
+
+from cifar_jax.cli import main
+from cifar_jax.config import to_dict
+from cifar_jax.runtime.comparison import compare, describe
+from cifar_jax.runtime.records import expand, read
+
+
+@pytest.fixture
+def make(whole, tiny, tmp_path):
+    """Makes a run of another config and result in a folder, of a run's files."""
+
+    def copy(name: str, accuracy: float | None, **sections) -> Path:
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        shutil.copy(whole[0] / "metrics.jsonl", folder)
+        config = change(tiny, **sections)
+        (folder / "config.json").write_text(json.dumps(to_dict(config)))
+        if accuracy is not None:
+            results = whole[1] | {"ema_test_accuracy": accuracy, "seed": config.train.seed}
+            (folder / "results.json").write_text(json.dumps(results))
+        return folder
+
+    return copy
+
+
+@pytest.fixture
+def runs(make, tmp_path) -> list[Path]:
+    """A sweep of three seeds, one of them not finished, and two runs of other recipes."""
+    for seed, accuracy in ((10, 0.8), (2, 0.7), (3, None)):
+        make(f"sweep/seed{seed}", accuracy, train={"seed": seed})
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    faster = make("faster", 0.75, optim={"learning_rate": 0.2}, train={"checkpoint_every": 2})
+    return [tmp_path / "sweep", faster, make("plain", 0.6, augment={"mixup": 0.0, "flip": 0.25})]
+
+
+def test_a_sweep_stands_for_its_runs(runs):
+    sweep, faster, plain = runs
+    seeds = [sweep / f"seed{seed}" for seed in (2, 3, 10)]
+    assert expand(runs) == [*seeds, faster, plain]
+    assert expand([faster, sweep, seeds[2], faster]) == [faster, *seeds]
+
+
+def test_order_means_and_fields(runs):
+    found = compare([read(folder) for folder in expand(runs)])
+    head, rows = found.figures()
+    names = ["sweep/seed10", "faster", "sweep/seed2", "plain", "sweep/seed3"]
+    assert [row[0] for row in rows] == names
+    assert [row[1].replace("\N{NO-BREAK SPACE}", "") for row in rows] == [
+        "80.00%", "75.00%", "70.00%", "60.00%", "unfinished"
+    ]  # fmt: skip
+    assert rows[-1][head.index("epoch")] == "4 of 4"
+    assert found.fields == [
+        "augment.flip", "augment.mixup", "optim.learning_rate", "train.seed",
+        "train.checkpoint_every",
+    ]  # fmt: skip
+    assert head[-1] == "train.seed"  # the others are too many to stand here
+    assert [row[-1] for row in rows] == ["10", "0", "2", "0", "3"]
+    (means,) = found.means().rows
+    std = 100 * np.std([0.8, 0.7], ddof=1)
+    assert means[:2] == ["sweep", "2"]
+    assert means[2].replace("\N{NO-BREAK SPACE}", "") == f"75.00% ± {std:.2f}%"
+    settings = found.settings()
+    assert settings.head == ["field", "sweep", "faster", "plain"]
+    assert settings.rows == [
+        ["augment.flip", "0.5", "0.5", "0.25"],
+        ["augment.mixup", "0.3", "0.3", "0.0"],
+        ["optim.learning_rate", "0.1", "0.2", "0.1"],
+    ]
+
+
+def test_few_fields_stand_beside_the_figures(runs):
+    found = compare([read(folder) for folder in expand(runs[1:])])
+    assert found.figures().head[-4:] == list(found.fields)
+    assert found.figures().rows[0][-4:] == ["0.5", "0.3", "0.2", "2"]
+    assert not found.settings().rows
+    assert not found.means().rows
+
+
+def test_the_same_seed_twice_is_no_spread(make):
+    folders = [make("one/run", 0.6), make("two/run", 0.8)]
+    found = compare([read(folder) for folder in folders])
+    assert not found.means().rows
+    assert [row[0] for row in found.figures().rows] == [str(folders[1]), str(folders[0])]
+
+
+def test_the_command(runs, tmp_path, capsys):
+    output = tmp_path / "compare.html"
+    assert main(["compare", *map(str, runs), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    found = compare([read(folder) for folder in expand(runs)])
+    assert printed == f"{describe(found)}\n\n{output}\n"
+    lines = printed.splitlines()
+    assert lines[1].split()[:2] == ["sweep/seed10", "80.00%"]
+    assert len({len(line) for line in lines[1:5]}) == 1  # columns
+    page = Page(output)
+    assert page.sections == ["figures", "curves", "config"]
+    assert "5 runs side by side" in page.text
+    assert "The highest test accuracy is 80.00 %, of sweep/seed10." in page.text
+    assert "75.00 % ± 7.07 %" in page.text
+    assert "sweep, 3 runs" in page.text
+    assert len(page.of("svg")) == 3
+    assert all("of 5 runs" in str(chart["aria-label"]) for chart in page.of("svg"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("compare", "folders of runs are required"),
+        ("compare nowhere", "nowhere/config.json: cannot be read: No such file"),
+        ("compare x --train.seed 1", "--train.seed: no such option"),
+        ("compare x --output compare.txt", "--output must end in .html, not compare.txt"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,134 @@
+"""Pages in a real browser: a headless Chromium, driven by Playwright.
+
+Without either the tests are skipped; with CIFAR_JAX_REQUIRE_BROWSER set, as in .ci/run, they fail.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cifar_jax.cli import main
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (  # nothing but the page is to reach for the network
+    *("--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-default-apps"),
+)
+NARROW = 360  # pixels, of a small phone
+
+
+def lack(what: str) -> None:
+    if os.environ.get("CIFAR_JAX_REQUIRE_BROWSER"):
+        pytest.fail(f"CIFAR_JAX_REQUIRE_BROWSER is set, but {what}")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        lack("there is no Python package playwright")
+    path = next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        lack(f"there is no browser: none of {', '.join(NAMES)}")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=path, args=list(QUIET), timeout=120_000)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def pages(whole, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    made = {name: folder / f"{name}.html" for name in ("report", "compare")}
+    assert main(["report", "--workdir", str(whole[0]), "--output", str(made["report"])]) == 0
+    assert main(["compare", str(whole[0]), "--output", str(made["compare"])]) == 0
+    return made
+
+
+def problems(browser: Any, path: Path, *, width: int, scheme: str = "light") -> list[str]:
+    """Open a page and list what is wrong with it."""
+    found: list[str] = []
+    requests: list[str] = []
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.on("console", lambda message: found.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: found.append(f"error: {error}"))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(path.as_uri(), wait_until="load")
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    others = [url[:80] for url in requests if url != path.as_uri() and url[:5] != "data:"]
+    found += [f"request: {url}" for url in others]
+    scrolled = page.evaluate("document.scrollingElement.scrollWidth")
+    if scrolled > width:
+        found.append(f"scrolls: {scrolled} pixels wide")
+    for image in page.locator("img").all():
+        width_of, alt = image.evaluate("image => [image.naturalWidth, image.alt]")
+        if not width_of:
+            found.append(f"image: not loaded: {alt}")
+        if not alt.strip():
+            found.append("image: has no alt text")
+    for chart in page.locator("svg").all():
+        if not chart.get_attribute("aria-label"):
+            found.append("chart: has no label")
+        if chart.bounding_box()["height"] < 100:
+            found.append("chart: has no room")
+    for section in page.locator("section").all():
+        if not section.is_visible() or section.bounding_box()["height"] < 50:
+            found.append(f"section: {section.get_attribute('id')} is not seen")
+    page.close()
+    return found
+
+
+@pytest.mark.parametrize("name", ["report", "compare"])
+@pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (NARROW, "dark")])
+def test_pages(browser, pages, name, width, scheme):
+    assert problems(browser, pages[name], width=width, scheme=scheme) == []
+
+
+def test_sections_and_styles(browser, pages):
+    page = browser.new_page(viewport={"width": NARROW, "height": 800}, color_scheme="dark")
+    page.goto(pages["report"].as_uri())
+    assert page.locator("section").count() == 8
+    for link in page.locator("nav a").all():
+        link.click()
+        title = page.locator(f"{link.get_attribute('href')} h2")
+        assert title.inner_text() == link.inner_text()
+        assert -1 < title.bounding_box()["y"] < 800
+    assert page.locator("h1").count() == 1
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    assert ink == "rgb(228, 232, 236)"
+    assert paper == "rgb(20, 24, 29)"
+    assert page.locator("svg text").first.evaluate("text => getComputedStyle(text).fill") == ink
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("<main>", '<main><div style="width:30rem">wide</div>', "scrolls: "),
+        ("<main>", '<main><img src="data:,x" alt="an image">', "image: not loaded: an image"),
+        ('alt="test image', 'title="test image', "image: has no alt text"),
+        ("<main>", "<main><script>1</script>", "console: "),
+        ("<main>", '<main><img src="other.png" alt="x">', "console: "),
+    ],
+)
+def test_what_is_wrong_is_found(browser, pages, tmp_path, old, new, problem):
+    content = pages["report"].read_text()
+    assert old in content
+    (tmp_path / "page.html").write_text(content.replace(old, new, 1))
+    assert any(problem in each for each in problems(browser, tmp_path / "page.html", width=NARROW))
+
+
+def test_a_page_without_its_policy_would_be_seen_to_fetch(browser, pages, tmp_path):
+    content = pages["report"].read_text().replace("Content-Security-Policy", "X-Policy")
+    changed = content.replace("<main>", '<main><img src="other.png" alt="x">')
+    (tmp_path / "page.html").write_text(changed)
+    found = problems(browser, tmp_path / "page.html", width=NARROW)
+    assert any(each.startswith("request: file://") for each in found)
