@@ -8,15 +8,26 @@ import pytest
 
 from cifar_jax.config import load_config
 
-TEXT = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+PAGES = sorted(
+    page
+    for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
+    if "```python" in page.read_text()
+)
 COMMANDS = re.findall(r"python main\.py[^\n#`]*", TEXT)
 
 
-def test_python():
-    blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python(page, tmp_path, monkeypatch):
+    """From the top of the page to its end, in a folder with the files of a checkout."""
+    (tmp_path / "pretrained").symlink_to(ROOT / "pretrained")
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    known = {}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, page.name, "exec"), known)
 
 
 def test_there_are_commands():
