@@ -1,8 +1,10 @@
 """docs/gallery.md: each public function of augment has a picture, made by the call beside it."""
 
+import importlib
 import inspect
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from cifar_jax import augment, data
 
 DOCS = Path(__file__).parents[1] / "docs"
 sys.path.insert(0, str(DOCS))
-import make_gallery  # noqa: E402
+make_gallery: Any = importlib.import_module("make_gallery")
+sys.path.remove(str(DOCS))
 
 PICTURES = {path.stem: path for path in (DOCS / "gallery").glob("*.png")}
 

@@ -129,9 +129,9 @@ def require(names: Sequence[str]) -> None:
         package = LOGGERS[name][0]
         try:
             importlib.import_module(package)
-        except ImportError as error:
+        except Exception as error:  # a package that is there may fail in any way
             raise ConfigError(
-                f"--log {name}: the package {package} is needed ({error}): "
+                f"--log {name}: the package {package} is needed ({_in_a_line(error)}): "
                 f"pip install -e '.[{name}]'"
             ) from error
 
@@ -206,7 +206,7 @@ def opened(
     """
     loggers = Loggers(say)
     try:
-        for name in names:
+        for name in dict.fromkeys(names):
             loggers.begin(name, run, config, history)
         yield loggers
     finally:

@@ -1,5 +1,6 @@
 """One session of a run: from its first step, or from a checkpoint, to its results."""
 
+import contextlib
 import datetime
 import time
 from collections.abc import Callable
@@ -48,8 +49,7 @@ class Session:
       around_chunk: see ``Trainer.train_epoch``.
     """
 
-    around_chunk: Callable[[], AbstractContextManager[Any]]
-    loggers: Loggers
+    around_chunk: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
 
     def __init__(self, run: Workdir, config: Config, saved: dict[str, Any], last: Path | None):
         """Prepare to train; nothing is compiled or written yet.
@@ -65,6 +65,7 @@ class Session:
         self.config_changes: list[dict[str, Any]] = saved.get("config_changes", [])
         self.environment_changes: list[dict[str, Any]] = saved.get("environment_changes", [])
         self.partial: Sums | None = saved.get("partial")
+        self.loggers = Loggers(self.say)
         self.trainer = trainer = Trainer(config)
         trainer.compile_seconds = saved["compile_seconds"]
         lanes = trainer.model.lanes

@@ -189,7 +189,8 @@ def test_a_missing_package_is_one_line_that_names_the_extra(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "main.py: --log wandb: the package wandb is needed (No module named 'wandb'): "
+        "main.py: --log wandb: the package wandb is needed "
+        "(ModuleNotFoundError: No module named 'wandb'): "
         "pip install -e '.[wandb]'\n"
     )
     assert not (tmp_path / "run").exists()
