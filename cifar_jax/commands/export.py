@@ -63,8 +63,8 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
 def _export_folder(options: Options) -> None:
     if options.workdir is None or options.output is None:
         raise ConfigError("--workdir and --output are required, as in --output pretrained/200k")
+    from cifar_jax.runtime.cards import export
     from cifar_jax.runtime.environment import require_device
-    from cifar_jax.runtime.pretrained import export
 
     interruptible()
     require_device(gpu=False)

@@ -1,6 +1,5 @@
 """Trained networks to take along: weights as safetensors, and a card that says what they are."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -14,11 +13,9 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from cifar_jax import models, tta
-from cifar_jax.config import Config, DataConfig, from_dict, to_dict
-from cifar_jax.data import CLASS_NAMES
-from cifar_jax.data.dataset import SHA256
+from cifar_jax.config import Config, from_dict, to_dict
 from cifar_jax.errors import CifarJaxError, ConfigError
-from cifar_jax.files import describe_failure, write_bytes, write_json
+from cifar_jax.files import describe_failure
 from cifar_jax.runtime.evaluate import Watch, evaluate
 from cifar_jax.runtime.kernels import network
 from cifar_jax.runtime.score import load_split, restore_selected, score_variables
@@ -26,21 +23,6 @@ from cifar_jax.runtime.trainer import IMAGE_SHAPE, Trainer
 from cifar_jax.runtime.workdir import Workdir
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
-LIMITS = (
-    "Knows ten classes of centred objects in 32x32 pixels, as in CIFAR-10, and gives one of them "
-    "for any image. Some test images of CIFAR-10 have near-duplicates among its training images "
-    "(https://arxiv.org/abs/1902.00423), so accuracy on new images is lower."
-)
-FROM_RESULTS = {  # of the card, and what it is in results.json
-    "accuracy": "ema_test_accuracy",
-    "loss": "ema_test_loss",
-    "calibration_error": "ema_test_calibration_error",
-    **{name: name for name in ("per_class_accuracy", "tta", "tta_accuracy")},
-    **{name: name for name in ("parameters", "multiply_adds", "receptive_field")},
-    **{name: name for name in ("command", "seed", "epochs", "seconds", "date", "versions")},
-    **{name: name for name in ("device", "convolutions", "config_sha256")},
-    **{name: name for name in ("config_changes", "environment_changes")},
-}
 
 
 class WeightsError(CifarJaxError):
@@ -150,95 +132,6 @@ def from_run(
     state = restore_selected(trainer, run, step, report=report)
     card = {"workdir": str(workdir), "step": int(state.step), "config": to_dict(config)}
     return Pretrained(config, trainer.model, jax.device_get(state.ema_variables), card)
-
-
-def export(
-    workdir: str | Path,
-    folder: str | Path,
-    *,
-    limits: str = "",
-    report: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Make a folder of weights and card of a finished run's selected epoch, averaged weights.
-
-    Args:
-      workdir: of the run.
-      folder: to make or replace.
-      limits: what a user of the network should know besides.
-      report: told each damaged checkpoint that is passed over.
-
-    Returns:
-      The card. Its accuracy is that of results.json: nothing is scored again.
-
-    Raises:
-      ConfigError: when the workdir holds no finished run.
-      CheckpointError: when the selected epoch's checkpoint is gone or cannot be read.
-      WriteError: when the folder cannot be written to.
-    """
-    run, folder = Workdir(workdir), Path(folder)
-    config = run.read_config()
-    if not run.results.exists():
-        raise ConfigError(f"{run.results}: must be there: only a finished run can be exported")
-    results = run.read_results()
-    if missing := set(FROM_RESULTS.values()) - set(results):
-        raise ConfigError(f"{run.results}: has no {min(missing)}: written by an older version")
-    step = results["selected_epoch"] * config.steps_per_epoch
-    state = restore_selected(Trainer(config), run, step, report=report)
-    config = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
-        model=dataclasses.replace(config.model, convolutions="auto"),
-    )
-    card = {
-        "protocol": protocol(config, results),
-        **{name: results[source] for name, source in FROM_RESULTS.items()},
-        "data_sha256": "synthetic" if config.data.source == "synthetic" else dict(SHA256),
-    }
-    return write_folder(folder, state.ema_variables, config, card, limits=limits)
-
-
-def write_folder(
-    folder: Path, variables: Any, config: Config, card: dict[str, Any], *, limits: str = ""
-) -> dict[str, Any]:
-    """Make or replace a folder that :func:`load` reads.
-
-    Args:
-      folder: of weights and card.
-      variables: of the network.
-      config: of it.
-      card: what is known besides.
-      limits: what a user of the network should know besides.
-
-    Returns:
-      The whole card.
-    """
-    weights = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-    content = safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
-    card = {
-        **card,
-        "classes": list(CLASS_NAMES),
-        "input": "uint8 [N, 32, 32, 3], RGB; divided by 255, minus augment.mean, over augment.std",
-        "config": to_dict(config),
-        "file_sha256": hashlib.sha256(content).hexdigest(),
-        "limits": " ".join([LIMITS, limits]).strip(),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(describe_failure(folder, error, what="cannot be made")) from error
-    write_bytes(folder / WEIGHTS, content)
-    write_json(folder / CARD, card)
-    return card
-
-
-def protocol(config: Config, results: dict[str, Any]) -> str:
-    """What the accuracy of results.json is of, in words."""
-    held_out = config.data.validation_examples
-    chosen = f"epoch {results['selected_epoch']}, chosen on {held_out:,} training images held out"
-    if not held_out:
-        chosen = "last epoch"
-    images = f"trained on {config.train_images:,} images"
-    return f"{images}; {chosen}; averaged weights; no test-time augmentation; test set scored once"
 
 
 def evaluate_weights(

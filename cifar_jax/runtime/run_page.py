@@ -12,11 +12,11 @@ from cifar_jax.config import Config, to_dict
 from cifar_jax.data.dataset import DataError
 from cifar_jax.files import write_text
 from cifar_jax.runtime import charts, checkpoint, figures, page, run_errors
+from cifar_jax.runtime.cards import protocol
 from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.inputs import ImageSet, Inputs, load_inputs
 from cifar_jax.runtime.page import Section, percent, plain
 from cifar_jax.runtime.pictures import augmentation_sheet
-from cifar_jax.runtime.pretrained import protocol
 from cifar_jax.runtime.progress import format_duration
 from cifar_jax.runtime.records import Record, read
 

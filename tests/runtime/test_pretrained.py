@@ -13,10 +13,11 @@ from cifar_jax.config import to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.models import count_params
+from cifar_jax.runtime.cards import export
 from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
-from cifar_jax.runtime.pretrained import WeightsError, evaluate_weights, export
+from cifar_jax.runtime.pretrained import WeightsError, evaluate_weights
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(path.parent for path in ROOT.glob("pretrained/*/card.json"))
