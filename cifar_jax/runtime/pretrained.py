@@ -72,7 +72,7 @@ def load(path: str | Path) -> Pretrained:
     """Load a trained network, as ``load("pretrained/200k")``.
 
     Args:
-      path: a folder that :func:`export` made.
+      path: a folder that :func:`cifar_jax.runtime.cards.export` made.
 
     Raises:
       WeightsError: when it is not there, damaged, or of another network than its card says.
