@@ -46,6 +46,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print the figures of a run or of exported weights, and draw them."""
     trained = _run_of(options, overrides)
+    if options.pictures:
+        _make(options.pictures)
     from tqdm import tqdm
 
     from cifar_jax.runtime.environment import memory_in_words
@@ -80,29 +82,28 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
 
 
 def _run_of(options: Options, overrides: Sequence[str]) -> tuple[Path, Config] | None:
-    """The run, None for exported weights, and its config; makes the folder for pictures."""
+    """The folder of a run and its config; None for exported weights."""
     if options.weights:
         for name in ("config", "workdir", "checkpoint"):
             if getattr(options, name) is not None:
                 raise ConfigError(f"--weights: cannot be together with --{name}")
-        found = None
-    elif options.config:
+        return None
+    if options.config:
         config = load_config(options.config, overrides)
-        found = workdir_of(options, config), config
-    elif options.workdir:
+        return workdir_of(options, config), config
+    if options.workdir:
         config = validate(override(Workdir(options.workdir).read_config(), overrides))
-        found = options.workdir, config
-    else:
-        raise ConfigError(
-            "--workdir, --weights or --config is required, as in --workdir runs/200k-seed0"
-        )
-    if options.pictures:
-        try:
-            options.pictures.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            text = describe_failure(options.pictures, error, what="cannot be made")
-            raise ConfigError(text) from error
-    return found
+        return options.workdir, config
+    raise ConfigError(
+        "--workdir, --weights or --config is required, as in --workdir runs/200k-seed0"
+    )
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(describe_failure(folder, error, what="cannot be made")) from error
 
 
 EVAL = Command("evaluate the network of a run, or exported weights", run, _add_options)
