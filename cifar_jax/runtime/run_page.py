@@ -65,11 +65,9 @@ def write_run_page(workdir: Path, output: Path, *, report: Say = lambda line: No
 
 def _look(record: Record, report: Say) -> tuple[Inputs | None, run_errors.Seen | None, str]:
     """The images, what the weights make of them, and what is lacking of both."""
-    inputs = None
+    inputs, lacking = None, ""
     if not record.results and not record.config.data.validation_examples:
         lacking = "a run without a validation split is not looked into before it is finished"
-    else:
-        lacking = ""
     try:
         inputs = load_inputs(record.config, report=lambda line: None)
         if not lacking:
