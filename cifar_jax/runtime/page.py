@@ -115,7 +115,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") ->
     Args:
       head: names of the columns; may be empty.
       rows: their cells; the first names the row.
-      kind: "numbers" aligns all but the first column to the right.
+      kind: "numbers" aligns all but the first column to the right, "hashes" breaks long words.
 
     Returns:
       HTML.

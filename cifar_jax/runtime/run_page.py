@@ -233,5 +233,5 @@ def _again(record: Record) -> Section:
         "On the same device and versions a CPU gives the same weights, bit for bit; "
         "docs/reproducing.md says what else can be expected."
     )
-    body += page.table([], rows) + page.paragraph(note, "soft")
+    body += page.table([], rows, "hashes") + page.paragraph(note, "soft")
     return Section("again", "Make it again", body)
