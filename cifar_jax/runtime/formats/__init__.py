@@ -1,19 +1,24 @@
 """A trained network as one file for other programs; each is read back before it is in place."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from cifar_jax import data
+from cifar_jax.config import Config
 from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.files import describe_failure, replacing
 from cifar_jax.runtime.formats import onnx_graph, stablehlo, torch_state
 from cifar_jax.runtime.formats.classifier import Input, classifier, in_float32
 from cifar_jax.runtime.kernels import network
 from cifar_jax.runtime.pretrained import Pretrained
+
+FromImages = Callable[[np.ndarray], np.ndarray]  # to logits
+Classifier = Callable[[Any, np.ndarray], np.ndarray]  # variables and images, to logits
 
 ENDINGS = {
     "stablehlo": (".stablehlo",),
@@ -65,20 +70,22 @@ def write(net: Pretrained, path: str | Path, kind: str, *, input: Input = "uint8
     if path.suffix not in ENDINGS[kind]:
         endings = " or ".join(ENDINGS[kind])
         raise ConfigError(f"--output must end in {endings} for --format {kind}, not {path.name}")
-    load: Callable[[Path], Callable[..., np.ndarray]]
+    ours = _classifier(net.config)
     if kind == "stablehlo":
         content, load = stablehlo.serialize(net, input), stablehlo.load
     elif kind == "onnx":
         content, load = onnx_graph.serialize(net, input), onnx_graph.load
     else:
-        content, load = torch_state.serialize(net, path.suffix), _load_torch_state(net)
+        content = torch_state.serialize(net, path.suffix)
+        load = functools.partial(_load_torch_state, net, ours, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(describe_failure(path.parent, error, what="cannot be made")) from error
     with replacing(path, len(content)) as temporary:
         temporary.write_bytes(content)
-        difference, largest = _compare(load(temporary), _ours(net, net.variables), input)
+        found = load(temporary)
+        difference, largest = _compare(found, functools.partial(ours, net.variables), input)
         if not difference <= TOLERANCE * max(1, largest):  # a NaN is not
             raise FormatError(
                 f"{path}: not written: logits read back from it must be the network's within "
@@ -87,27 +94,23 @@ def write(net: Pretrained, path: str | Path, kind: str, *, input: Input = "uint8
     return Written(len(content), difference, largest)
 
 
-def _ours(net: Pretrained, variables: object) -> Callable[..., np.ndarray]:
-    """The network as it evaluates on this machine, in float32."""
-    config = in_float32(net.config)
-    classify = jax.jit(classifier(network(config).apply, variables, config.augment))
-    return lambda images: np.asarray(classify(images))
+def _classifier(config: Config) -> Classifier:
+    """The network as it evaluates on this machine, in float32: variables, images -> logits."""
+    config = in_float32(config)
+    apply_fn = network(config).apply
+    classify = jax.jit(lambda v, images: classifier(apply_fn, v, config.augment)(images))
+    return lambda variables, images: np.asarray(classify(variables, images))
 
 
-def _load_torch_state(net: Pretrained) -> Callable[[Path], Callable[..., np.ndarray]]:
-    def load(path: Path) -> Callable[..., np.ndarray]:
-        variables = torch_state.load(path).variables
-        same = jax.tree.map(np.array_equal, net.variables, variables)
-        if not all(jax.tree.leaves(same)):
-            raise FormatError(f"{path}: not written: the weights read back from it must be equal")
-        return _ours(net, variables)
-
-    return load
+def _load_torch_state(net: Pretrained, ours: Classifier, path: Path, temporary: Path) -> FromImages:
+    variables = torch_state.load(temporary).variables
+    same = jax.tree.map(np.array_equal, net.variables, variables)
+    if not all(jax.tree.leaves(same)):
+        raise FormatError(f"{path}: not written: weights read back from it must be equal")
+    return functools.partial(ours, variables)
 
 
-def _compare(
-    theirs: Callable[..., np.ndarray], ours: Callable[..., np.ndarray], input: Input
-) -> tuple[float, float]:
+def _compare(theirs: FromImages, ours: FromImages, input: Input) -> tuple[float, float]:
     """The largest difference of logits on generated images, and the largest logit of ours."""
     images = data.make_synthetic(train=10, test=max(BATCHES)).test_images
     if input == "float":

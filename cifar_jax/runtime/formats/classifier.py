@@ -36,7 +36,8 @@ def classifier(
         if images.dtype == jnp.uint8:
             images = to_float(images)
         normalised = augment.normalize(images, mean=config.mean, std=config.std)
-        return apply_fn(variables, normalised)
+        with jax.default_matmul_precision("float32"):  # a GPU's default is coarser
+            return apply_fn(variables, normalised)
 
     return classify
 

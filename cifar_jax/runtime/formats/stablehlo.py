@@ -1,10 +1,12 @@
 """StableHLO by jax.export: a program with its weights, for jax without this package.
 
-jax reads such files for six months after they were made, not longer; weights as safetensors last.
+jax reads such files for six months after they were made, and an older jax may not read those of a
+newer one: weights as safetensors are what lasts.
 https://docs.jax.dev/en/latest/export/export.html#compatibility-guarantees
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -34,7 +36,20 @@ def serialize(net: Pretrained, input: Input) -> bytes:
     dtype = np.uint8 if input == "uint8" else np.float32
     images = jax.ShapeDtypeStruct((batch, *IMAGE_SHAPE), dtype)
     classify = jax.jit(classifier(model.apply, net.variables, net.config.augment))
-    return bytes(export.export(classify, platforms=PLATFORMS)(images).serialize())
+    with _no_source_locations():
+        return bytes(export.export(classify, platforms=PLATFORMS)(images).serialize())
+
+
+@contextlib.contextmanager
+def _no_source_locations() -> Iterator[None]:
+    """Keep the paths of source files out of a program: they name folders of this machine."""
+    name = "jax_traceback_in_locations_limit"
+    before = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def load(path: Path) -> Callable[[np.ndarray], np.ndarray]:

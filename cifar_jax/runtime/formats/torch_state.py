@@ -139,7 +139,11 @@ def _normalisation(content: bytes) -> dict[str, list[float]]:
     """Mean and std of a file that :func:`serialize` wrote; nothing of others."""
     length = int.from_bytes(content[:8], "little")
     told = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    return {name: json.loads(told[name]) for name in ("mean", "std") if name in told}
+    found = {name: json.loads(told[name]) for name in ("mean", "std") if name in told}
+    for name, value in found.items():
+        if not isinstance(value, list):
+            raise ValueError(f"{name} in its metadata must be a list of numbers, not {value}")
+    return found
 
 
 def _unwrap(found: Any) -> tuple[str, dict[str, np.ndarray]]:
