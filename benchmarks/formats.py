@@ -49,7 +49,7 @@ def measure(options: argparse.Namespace) -> Report:
                     "seconds_range": [min(seconds), max(seconds)],
                 }
     return {
-        "weights": str(options.weights),
+        "weights": options.weights.name,
         "batches": options.batches,
         "repeats": options.repeats,
         "formats": formats,
