@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_it_computes_what_pytorch_does(state, tmp_path):
     net = cifar_jax.load(tmp_path / "network")
     assert net.card == card
     with np.load(FIXTURE) as arrays:
-        logits = net.model.apply(net.variables, arrays["images"])
+        logits: Any = net.model.apply(net.variables, arrays["images"])
         np.testing.assert_allclose(logits, arrays["logits"], rtol=0, atol=2e-5)
     assert card["accuracy"] is None
     assert card["parameters"] == 150_690
