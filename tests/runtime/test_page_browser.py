@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,7 +21,7 @@ QUIET = (  # nothing but the page is to reach for the network
 NARROW = 360  # pixels, of a small phone
 
 
-def lack(what: str) -> None:
+def lack(what: str) -> NoReturn:
     if os.environ.get("CIFAR_JAX_REQUIRE_BROWSER"):
         pytest.fail(f"CIFAR_JAX_REQUIRE_BROWSER is set, but {what}")
     pytest.skip(what)
