@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cifar_jax.runtime.report import caption
+from cifar_jax.runtime.pictures import caption
 from PIL import Image, ImageDraw, ImageFont
 
 from cifar_jax import augment, data
