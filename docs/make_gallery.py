@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cifar_jax.runtime.pictures import caption
 from PIL import Image, ImageDraw, ImageFont
 
 from cifar_jax import augment, data
 from cifar_jax.augment import Box
 from cifar_jax.config import AugmentConfig
 from cifar_jax.files import replacing, write_text
+from cifar_jax.runtime.pictures import caption
 
 DOCS = Path(__file__).parent
 COUNT = 7  # pictures in a strip

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -100,54 +100,25 @@ def overlay(lines: Sequence[Line], key: str, alt: str) -> str:
     return svg(figure, key, alt)
 
 
-class Bins(NamedTuple):
-    """Predictions by their confidence, of equal intervals of [0, 1]; NaN where there are none.
-
-    Attributes:
-      counts: predictions in each bin.
-      confidence: their mean probability of the predicted class.
-      accuracy: the fraction of them that is right.
-    """
-
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-
-
-def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Bins:
-    """Sort predictions into bins as ``metrics.calibration_error`` does.
+def reliability(bars: Mapping[str, np.ndarray], alt: str) -> str:
+    """How often the network is right at each confidence, and how many images are there, as SVG.
 
     Args:
-      probabilities: [N, K], rows sum to 1.
-      labels: true classes [N].
-      bins: intervals of [0, 1].
-
-    >>> reliability_bins(np.array([[0.75, 0.25], [0.75, 0.25]]), np.array([0, 1]), 2).accuracy[1]
-    np.float64(0.5)
+      bars: of ``Report.reliability``.
+      alt: what it shows, for those who do not see it.
     """
-    confidence = probabilities.max(axis=-1)
-    right = probabilities.argmax(axis=-1) == labels
-    bin_of = np.clip(np.ceil(confidence * np.float32(bins)).astype(int) - 1, 0, bins - 1)
-    count = np.bincount(bin_of, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        means = [np.bincount(bin_of, x, minlength=bins) / count for x in (confidence, right)]
-    return Bins(count, *means)
-
-
-def reliability(bins: Bins, alt: str) -> str:
-    """How often the network is right at each confidence, and how many images are there, as SVG."""
-    width = 1 / len(bins.counts)
-    left = np.arange(len(bins.counts)) * width
-    full = bins.counts > 0
+    count = len(bars["images"])
+    full = bars["images"] > 0
     with new_figure(400, 420) as figure, rc_context(SMALL):
         figure.set_layout_engine("constrained")
         above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-        options: dict[str, Any] = {"width": width * 0.9, "align": "center"}
-        middle = left[full] + width / 2
-        above.bar(middle, bins.accuracy[full] * 100, color=BLUE, **options)
+        options: dict[str, Any] = {"width": 0.9 / count, "align": "center"}
+        middle = (np.arange(count)[full] + 0.5) / count
+        above.bar(middle, bars["accuracy"][full] * 100, color=BLUE, **options)
         above.plot([0, 1], [0, 100], color="black", ls="--", lw=1.2)
         above.set(ylim=(0, 100), ylabel="right [%]")
-        below.bar(middle, bins.counts[full] / bins.counts.sum() * 100, color=GREY, **options)
+        shares = bars["images"][full] / bars["images"].sum()
+        below.bar(middle, shares * 100, color=GREY, **options)
         below.set(xlim=(0, 1), xlabel="confidence", ylabel="images [%]")
         for axes in (above, below):
             axes.grid(axis="y")

@@ -132,9 +132,9 @@ def images(record: Record, seen: Seen) -> list[Section]:
 
 def confidence(seen: Seen, error: float) -> Section:
     """The reliability diagram."""
-    bins = charts.reliability_bins(seen.report.probabilities, seen.report.labels)
+    bars = seen.report.reliability()
     mean = float(seen.report.probabilities.max(axis=-1).mean())
-    chart = charts.reliability(bins, f"Reliability diagram: calibration error {percent(error)}")
+    chart = charts.reliability(bars, f"Reliability diagram: calibration error {percent(error)}")
     return Section(
         "confidence",
         "Confidence",
@@ -143,8 +143,8 @@ def confidence(seen: Seen, error: float) -> Section:
         + "</figure><div>"
         + page.paragraph(
             f"The expected calibration error is {percent(error)}: the distance between confidence "
-            f"and accuracy, averaged over {len(bins.counts)} bins weighted by their images. Mean "
-            f"confidence is {percent(mean)}."
+            f"and accuracy, averaged over {len(bars['images'])} bins weighted by their images. "
+            f"Mean confidence is {percent(mean)}."
         )
         + page.paragraph(
             "Each bar is the share of right answers among images of about the same confidence, "

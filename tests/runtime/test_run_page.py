@@ -7,7 +7,6 @@ from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_runs import stop
@@ -16,8 +15,6 @@ from cifar_jax.cli import main
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
-from cifar_jax.metrics import calibration_error
-from cifar_jax.runtime.charts import reliability_bins
 from cifar_jax.runtime.evaluate import Report
 from cifar_jax.runtime.records import read
 from cifar_jax.runtime.run_errors import confident_mistakes
@@ -239,22 +236,6 @@ def test_metrics_that_are_being_written(tmp_path):
     run.metrics.write_text('{"epoch": 1, "step": 5}\n{"epoch": 2, "st\n')
     with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 2 is not a row of metrics: "):
         run.read_metrics()
-
-
-@pytest.mark.parametrize(("images", "bins"), [(1, 15), (40, 1), (1000, 15)])
-def test_bins_have_the_calibration_error(images, bins):
-    generator = np.random.default_rng(images)
-    probabilities = generator.dirichlet(np.full(4, 0.3), images).astype(np.float32)
-    labels = generator.integers(0, 4, images)
-    found = reliability_bins(probabilities, labels, bins)
-    assert found.counts.sum() == images
-    full = found.counts > 0
-    gaps = np.abs(found.confidence - found.accuracy)[full] * found.counts[full]
-    expected = calibration_error(jnp.asarray(probabilities), jnp.asarray(labels), bins=bins)
-    np.testing.assert_allclose(gaps.sum() / images, expected, atol=1e-5)
-    edges = np.arange(bins + 1) / bins
-    assert np.all(found.confidence[full] > edges[:-1][full] - 1e-6)
-    assert np.all(found.confidence[full] < edges[1:][full] + 1e-6)
 
 
 def test_the_most_confident_mistakes():
