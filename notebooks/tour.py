@@ -53,7 +53,7 @@ import numpy as np
 
 import cifar_jax
 from cifar_jax import augment, config, data, models
-from cifar_jax.runtime import pretrained, report
+from cifar_jax.runtime import pictures, pretrained
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.train import train
@@ -160,7 +160,7 @@ show(batch, [data.CLASS_NAMES[number] for number in labels[:8]])
 mixes = {"mixup": {"alpha": 1.0}, "cutmix": {"alpha": 1.0}, "ricap": {"beta": 0.3}}
 for number, (name, options) in enumerate(mixes.items()):
     mixed, soft = jax.jit(getattr(augment, name))(jax.random.key(number), batch, targets, **options)
-    captions = [report.caption(target, data.CLASS_NAMES) for target in np.asarray(soft)]
+    captions = [pictures.caption(target, data.CLASS_NAMES) for target in np.asarray(soft)]
     show(np.asarray(mixed), [caption.replace(" + ", "\n+ ") for caption in captions])
 
 # %% [markdown]
