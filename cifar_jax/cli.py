@@ -14,8 +14,6 @@ from cifar_jax.config import Config, load_config
 from cifar_jax.errors import CifarJaxError
 from cifar_jax.overrides import print_fields
 
-FIELDS = "Any field of the config can follow, as in --train.epochs 2."
-
 
 def main(argv: Sequence[str]) -> int:
     """Run one command.
@@ -65,7 +63,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python main.py {name}",
         description=command.about,
-        epilog=FIELDS if command.fields else None,
+        epilog=command.fields or None,
         add_help=False,
         allow_abbrev=False,
         exit_on_error=False,

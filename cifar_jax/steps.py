@@ -32,7 +32,7 @@ def to_float(images: jax.Array) -> jax.Array:
 def augmented_batch(
     key: jax.Array, step: jax.Array, batch: Batch, config: AugmentConfig, *, num_classes: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the network sees at one step.
+    """What the network sees at one step; flips that alternate are done before, by the chunk.
 
     Args:
       key: the run's key.

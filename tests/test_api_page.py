@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cifar_jax import augment, losses, metrics, models, optim, steps, tta
+from cifar_jax import augment, interop, losses, metrics, models, optim, rng, state, steps, tta
 
 TEXT = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
 CALLS = re.findall(r"^\| `([\w.]+)\((.*?)\)` \|", TEXT, re.MULTILINE)
@@ -40,7 +40,9 @@ def test_calls_are_as_shown(name, shown):
     assert actual == expected
 
 
-@pytest.mark.parametrize("module", [augment, losses, metrics, models, optim, steps, tta])
+@pytest.mark.parametrize(
+    "module", [augment, interop, losses, metrics, models, optim, rng, state, steps, tta]
+)
 def test_every_public_function_of_the_core_is_shown(module):
     shown = {name for name, _ in CALLS}
     part = module.__name__.removeprefix("cifar_jax.")

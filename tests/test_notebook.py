@@ -31,7 +31,12 @@ def test_the_notebook_is_its_source():
 
 
 def test_the_notebook_runs(tmp_path):
-    options = {"MPLBACKEND": "Agg", "CIFAR_JAX_TOUR": "synthetic", "JAX_PLATFORMS": "cpu"}
+    options = {
+        "MPLBACKEND": "Agg",
+        "CIFAR_JAX_TOUR": "synthetic",
+        "JAX_PLATFORMS": "cpu",
+        "DISPLAY": "",
+    }
     path = os.pathsep.join([str(NOTEBOOKS.parent), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, "-W", "error", "tour.py"],

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cifar_jax.config import load_config
+from cifar_jax import cli
+from cifar_jax.config import Config, load_config, to_dict
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -42,6 +43,17 @@ def test_configs_and_overrides(command):
         if "--seeds" in overrides:  # the last option of a sweep
             overrides = overrides[: overrides.index("--seeds")]
         load_config(path, overrides)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_options_are_those_of_the_command(command):
+    words = shlex.split(command)[2:]
+    name = "train" if not words or words[0].startswith("-") else words.pop(0)
+    _, others = cli._parser(name).parse_known_args(words)
+    fields = {f"{section}.{field}" for section, f in to_dict(Config()).items() for field in f}
+    for word in others:
+        if word.startswith("-"):
+            assert word.removeprefix("--").replace("-", "_") in fields, word
 
 
 def test_the_tests_of_reliability_md_are_there():

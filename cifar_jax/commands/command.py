@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 Options = argparse.Namespace
 
 
+FIELDS = "Any field of the config can follow, as in --train.epochs 2."
+OF_A_NETWORK = (
+    "Fields of the config that decide nothing of a result can follow, as in --eval.batch-size 32."
+)
+
+
 class Command(NamedTuple):
     """A command of main.py.
 
@@ -25,13 +31,13 @@ class Command(NamedTuple):
       about: one line for its help.
       run: ``(options, overrides, command line)``; it imports jax itself, so that help is quick.
       add_options: adds its options to a parser.
-      fields: whether fields of the config can follow.
+      fields: which fields of the config can follow, in a sentence; empty for none.
     """
 
     about: str
     run: Callable[[Options, Sequence[str], str], None]
     add_options: Callable[[argparse.ArgumentParser], None]
-    fields: bool = True
+    fields: str = FIELDS
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:

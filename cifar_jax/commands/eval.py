@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_jax.commands.command import (
+    OF_A_NETWORK,
     Command,
     Options,
     add_config,
@@ -106,4 +107,6 @@ def _make(folder: Path) -> None:
         raise ConfigError(describe_failure(folder, error, what="cannot be made")) from error
 
 
-EVAL = Command("evaluate the network of a run, or exported weights", run, _add_options)
+EVAL = Command(
+    "evaluate the network of a run, or exported weights", run, _add_options, OF_A_NETWORK
+)

@@ -94,5 +94,5 @@ EXPORT = Command(
     "write a trained network as safetensors, StableHLO, ONNX or for PyTorch",
     run,
     _add_options,
-    fields=False,
+    fields="",
 )

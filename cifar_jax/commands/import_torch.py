@@ -12,6 +12,7 @@ from cifar_jax.overrides import override
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} FILE --output OUTPUT [options]"
     parser.add_argument(
         "file",
         type=Path,

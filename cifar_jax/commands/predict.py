@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cifar_jax.commands.command import (
+    OF_A_NETWORK,
     Command,
     Options,
     add_network,
@@ -144,4 +145,4 @@ def _print_json(rows: Iterable[Row]) -> None:
     print(json.dumps(found, indent=2), flush=True)
 
 
-PREDICT = Command("classify image files, and folders of them", run, _add_options)
+PREDICT = Command("classify image files, and folders of them", run, _add_options, OF_A_NETWORK)

@@ -48,5 +48,5 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
 
 
 REPORT = Command(
-    "write a page about a run: curves, classes, mistakes, config", run, _add_options, fields=False
+    "write a page about a run: curves, classes, mistakes, config", run, _add_options, fields=""
 )

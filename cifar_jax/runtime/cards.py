@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cifar_jax.config import Config, DataConfig, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import ConfigError
-from cifar_jax.files import describe_failure, write_bytes, write_json
+from cifar_jax.files import describe_failure, replacing
 from cifar_jax.runtime.pretrained import CARD, WEIGHTS
 from cifar_jax.runtime.score import restore_selected
 from cifar_jax.runtime.trainer import Trainer
@@ -86,7 +87,7 @@ def export(
 def write_folder(
     folder: Path, variables: Any, config: Config, card: dict[str, Any], *, limits: str = ""
 ) -> dict[str, Any]:
-    """Make or replace a folder that :func:`load` reads.
+    """Make or replace a folder that ``pretrained.load`` reads.
 
     Args:
       folder: of weights and card.
@@ -112,8 +113,11 @@ def write_folder(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(describe_failure(folder, error, what="cannot be made")) from error
-    write_bytes(folder / WEIGHTS, content)
-    write_json(folder / CARD, card)
+    text = json.dumps(card, indent=2, allow_nan=False) + "\n"
+    needed = len(content) + len(text)
+    with replacing(folder / WEIGHTS, needed) as weights_file, replacing(folder / CARD) as card_file:
+        weights_file.write_bytes(content)  # both are whole before either takes its place
+        card_file.write_text(text, encoding="utf-8")
     return card
 
 

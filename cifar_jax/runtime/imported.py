@@ -57,6 +57,7 @@ def import_torch(
     default = Config()
     own = dataclasses.replace(
         default,
+        data=dataclasses.replace(default.data, validation_examples=0),  # any may be trained on
         model=dataclasses.replace(
             default.model, stem=model.stem, stages=model.stages, blocks=model.blocks
         ),

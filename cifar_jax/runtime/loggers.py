@@ -177,7 +177,8 @@ class Loggers:
                 self._give_up(name, error)
 
     def _give_up(self, name: str, error: Exception) -> None:
-        self._say(f"--log {name}: given up: {_in_a_line(error)}")
+        with contextlib.suppress(OSError):  # the log may be on the same full disk
+            self._say(f"--log {name}: given up: {_in_a_line(error)}")
 
 
 def _in_a_line(error: Exception) -> str:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cifar_jax.files import write_bytes
+
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'"  # the browser holds us to it
 )
@@ -79,6 +81,11 @@ def document(title: str, state: str, lead: str, top: str, sections: Sequence[Sec
 </body>
 </html>
 """
+
+
+def write(path: Path, text: str) -> None:
+    """Write a page; of names in another encoding the bytes are shown. Raises WriteError."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def paragraph(text: str, kind: str = "") -> str:

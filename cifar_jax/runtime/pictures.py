@@ -10,6 +10,7 @@ import numpy as np
 from cifar_jax import augment, steps
 from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
+from cifar_jax.rng import stream_key
 from cifar_jax.runtime import figures
 from cifar_jax.runtime.inputs import ImageSet, Inputs
 from cifar_jax.runtime.reliability import plot_reliability
@@ -64,6 +65,10 @@ def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, lis
     """
     key = jax.random.key(config.train.seed)
     batch = jax.device_put((train[0][:COLUMNS], train[1][:COLUMNS]))
+    if config.augment.alternating_flip:  # which the chunk does, before the step
+        numbers = np.arange(COLUMNS, dtype=np.int32)
+        flipped = augment.alternating_flip(stream_key(key, "flip"), batch[0], numbers, 0)
+        batch = (flipped, batch[1])
     see = jax.jit(
         lambda step: steps.augmented_batch(
             key, step, batch, config.augment, num_classes=len(CLASS_NAMES)

@@ -14,6 +14,7 @@ NEEDED = {  # of results.json
     *("confusion", "ema_test_loss", "test_images", "seconds", "multiply_adds", "seed", "date"),
     *("versions", "device", "command", "config_sha256", "weights_sha256"),
 }
+NUMBERS = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OLDER: dict[str, Any] = {  # what the first versions did not write
     "ema_test_calibration_error": None,
     "convolutions": "not recorded",
@@ -63,6 +64,11 @@ def read(folder: Path) -> Record:
         results = OLDER | run.read_results()
         if missing := NEEDED - set(results):
             raise ConfigError(f"{run.results}: has no {min(missing)}: not a run's results")
+        for key in NUMBERS:
+            if not isinstance(results[key], int | float):
+                raise ConfigError(
+                    f"{run.results}: {key} must be a number, not {results[key]!r:.40}"
+                )
     path = folder.resolve()
     name = path.name if seed_of(path) is None else f"{path.parent.name}/{path.name}"
     return Record(name, run, config, run.read_metrics(), results)
@@ -87,6 +93,8 @@ def _runs_of(folder: Path) -> Iterator[Path]:
         else {seed: path for path in folder.iterdir() if (seed := seed_of(path)) is not None}
     )
     if seeds:
-        yield from (path for _, path in sorted(seeds.items()))
+        paths = [path for _, path in sorted(seeds.items())]
+        begun = [path for path in paths if Workdir(path).config.exists()]
+        yield from begun or paths
     else:
         yield folder

@@ -1,5 +1,6 @@
 """The page of a run: what it gave and how, where it errs, and how to make it again."""
 
+import contextlib
 import datetime
 from collections.abc import Callable, Mapping
 from html import escape
@@ -10,7 +11,6 @@ import numpy as np
 
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data.dataset import DataError
-from cifar_jax.files import write_text
 from cifar_jax.runtime import charts, checkpoint, figures, page, run_errors
 from cifar_jax.runtime.cards import protocol
 from cifar_jax.runtime.compatibility import changes
@@ -31,7 +31,7 @@ def write_run_page(workdir: Path, output: Path, *, report: Say = lambda line: No
 
     Its result is that of results.json. The weights classify the test set once more, to show where
     they err; for a run that is not finished, the validation split. Without checkpoints or the data
-    set, the page says what it lacks and why.
+    set, the page says what it lacks and why; a data set that is not there is fetched.
 
     Args:
       workdir: of the run.
@@ -59,7 +59,7 @@ def write_run_page(workdir: Path, output: Path, *, report: Say = lambda line: No
     if inputs:
         sections.append(_augmentation(record.config, inputs.train))
     sections += [_config(record.config), _environment(record), _again(record)]
-    write_text(output, _document(record, sections, lacking))
+    page.write(output, _document(record, sections, lacking))
     return record
 
 
@@ -69,7 +69,7 @@ def _look(record: Record, report: Say) -> tuple[Inputs | None, run_errors.Seen |
     if not record.results and not record.config.data.validation_examples:
         lacking = "a run without a validation split is not looked into before it is finished"
     try:
-        inputs = load_inputs(record.config, report=lambda line: None)
+        inputs = load_inputs(record.config, report=report)
         if not lacking:
             return inputs, run_errors.look(record, inputs, report=report), ""
     except (DataError, checkpoint.CheckpointError) as error:
@@ -189,8 +189,10 @@ def _config(config: Config) -> Section:
 def _environment(record: Record) -> Section:
     known = record.results
     if known is None:
-        last = checkpoint.latest_valid(record.run.checkpoints)
-        known = checkpoint.read_progress(last) if last else {}
+        known = {}
+        with contextlib.suppress(checkpoint.CheckpointError):  # gone since: it is still training
+            if last := checkpoint.latest_valid(record.run.checkpoints):
+                known = checkpoint.read_progress(last)
         known |= known.get("environment", {})
     device, rows = known.get("device", {}), []
     if device:

@@ -6,6 +6,7 @@ log.txt         what was said, with times
 checkpoints/    see checkpoint.py
 results.json    written last: a run that has it is finished
 *.png           curves, confusion matrix, augmented images
+report.html     of the command report; tensorboard/, wandb/ and profile/ of options of train
 .lock           held by the process that trains
 """
 
@@ -134,7 +135,9 @@ class Workdir:
         for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))
-                int(rows[-1]["epoch"])
+                int(rows[-1]["epoch"]), float(rows[-1]["train_loss"])
+                if "ema_validation_accuracy" in rows[0]:
+                    float(rows[-1]["ema_validation_accuracy"])
             except (ValueError, TypeError, KeyError) as error:
                 raise ConfigError(
                     f"{self.metrics}: line {number} is not a row of metrics: {error!r}"

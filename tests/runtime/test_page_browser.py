@@ -56,6 +56,7 @@ def problems(browser: Any, path: Path, *, width: int, scheme: str = "light") -> 
     found: list[str] = []
     requests: list[str] = []
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page.set_default_timeout(120_000)  # other tests keep the cores busy
     page.on("console", lambda message: found.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: found.append(f"error: {error}"))
     page.on("request", lambda request: requests.append(request.url))

@@ -28,8 +28,9 @@ def test_a_trace_of_whole_chunks_and_the_same_bits(whole, tiny, tmp_path):
     chunks = [event for event in events if event.get("name") == "train_chunk"]
     assert [event["args"]["step_num"] for event in chunks] == ["1", "2"]
     assert all(event["dur"] > 0 for event in chunks)
-    inside = [e for e in events if e.get("ph") == "X" and chunks[0]["ts"] < e["ts"]]
-    assert any("ThunkExecutor" in event["name"] for event in inside)  # the program's operations
+    end = chunks[0]["ts"] + chunks[0]["dur"]
+    inside = [e for e in events if e.get("ph") == "X" and chunks[0]["ts"] < e["ts"] < end]
+    assert len(inside) > 100  # the program's operations
     log = (tmp_path / "log.txt").read_text()
     assert log.count("profile of 10 steps (6 asked for, in whole chunks of 5): ") == 1
     with pytest.raises(ConfigError, match=r"--profile: .* is finished: use another --workdir"):

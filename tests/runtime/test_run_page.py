@@ -231,10 +231,16 @@ def test_a_broken_run_leaves_the_page_alone(copy, capsys):
 def test_metrics_that_are_being_written(tmp_path):
     run = Workdir(tmp_path)
     assert run.read_metrics() == []
-    run.metrics.write_text('{"epoch": 1, "step": 5}\n{"epoch": 2, "st')
-    assert run.read_metrics() == [{"epoch": 1, "step": 5}]
-    run.metrics.write_text('{"epoch": 1, "step": 5}\n{"epoch": 2, "st\n')
-    with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 2 is not a row of metrics: "):
+    whole = '{"epoch": 1, "train_loss": 2.5}\n'
+    run.metrics.write_text(whole + '{"epoch": 2, "tr')
+    assert run.read_metrics() == [{"epoch": 1, "train_loss": 2.5}]
+    for broken in ('{"epoch": 2, "tr\n', '{"epoch": 2, "train_loss": null}\n', '{"epoch": 2}\n'):
+        run.metrics.write_text(whole + broken)
+        with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 2 is not a row of metrics: "):
+            run.read_metrics()
+    averaged = whole.replace("}", ', "ema_validation_accuracy": 0.5}')
+    run.metrics.write_text(averaged + whole)
+    with pytest.raises(ConfigError, match="line 2 is not a row of metrics: "):
         run.read_metrics()
 
 

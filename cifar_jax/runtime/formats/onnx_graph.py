@@ -159,7 +159,7 @@ def _require_packages() -> None:
     try:
         for name in ("onnx", "onnxruntime"):
             importlib.import_module(name)
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # also of one that is there, and broken
         raise ConfigError(
             f"--format onnx needs the package {error.name}: pip install -e '.[onnx]'"
         ) from error

@@ -95,7 +95,8 @@ def load(path: Path) -> State:
             found = _unpickle(content, path)
         entry, arrays = _unwrap(found)
         variables, model = from_torch_state_dict(arrays), network_of(arrays)
-    except (SafetensorError, ValueError, KeyError) as error:  # a KeyError: a type numpy has not
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        # a KeyError: a type that numpy has not; a RecursionError: metadata without end
         raise WeightsError(f"{path}: {' '.join(str(error).split())}") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -106,7 +107,7 @@ def load(path: Path) -> State:
 def _torch(what: str) -> ModuleType:
     try:
         import torch  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError as error:
+    except (ImportError, OSError) as error:  # there, and broken
         raise ConfigError(
             f"{what} needs torch: pip install torch, or take a .safetensors file"
         ) from error
