@@ -47,6 +47,6 @@ def get_config() -> Config:
             label_smoothing=0.05,
             ema_decay=0.99,
         ),
-        train=TrainConfig(epochs=14, patience=0),
+        train=TrainConfig(epochs=13, patience=0),
         eval=EvalConfig(tta="flip"),
     )
