@@ -50,6 +50,27 @@ def test_a_sweep_stands_for_its_runs(runs):
     assert expand([faster, sweep, seeds[2], faster]) == [faster, *seeds]
 
 
+def test_the_next_seed_of_a_sweep_may_have_no_file_yet(runs):
+    (runs[0] / "seed11").mkdir()
+    assert len(expand(runs[:1])) == 3
+
+
+def test_words_after_an_option_are_runs(runs, tmp_path, capsys):
+    page = tmp_path / "x.html"
+    assert main(["compare", str(runs[1]), "--output", str(page), str(runs[2])]) == 0
+    assert "2 runs side by side" in Page(page).text
+    assert capsys.readouterr().out.count("75.00%") == 1
+
+
+@pytest.mark.parametrize("name", ["ema_test_accuracy", "seconds"])
+def test_a_figure_that_is_none(make, capsys, name):
+    folder = make("x", 0.5)
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(results | {name: None}))
+    assert main(["compare", str(folder)]) == 2
+    assert f"results.json: {name} must be a number, not None" in capsys.readouterr().err
+
+
 def test_order_means_and_fields(runs):
     found = compare([read(folder) for folder in expand(runs)])
     head, rows = found.figures()

@@ -228,6 +228,13 @@ def test_a_broken_run_leaves_the_page_alone(copy, capsys):
     assert (copy / "report.html").read_text() == "an older page"
 
 
+def test_a_command_in_another_encoding(copy, capsys):
+    results = json.loads((copy / "results.json").read_text())
+    (copy / "results.json").write_text(json.dumps(results | {"command": "python \udce9.py"}))
+    assert main(["report", "--workdir", str(copy)]) == 0, capsys.readouterr().err
+    assert r"python \udce9.py" in (copy / "report.html").read_text(encoding="utf-8")
+
+
 def test_metrics_that_are_being_written(tmp_path):
     run = Workdir(tmp_path)
     assert run.read_metrics() == []
