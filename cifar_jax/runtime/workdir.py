@@ -135,9 +135,9 @@ class Workdir:
         for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))
-                int(rows[-1]["epoch"]), float(rows[-1]["train_loss"])
-                if "ema_validation_accuracy" in rows[0]:
-                    float(rows[-1]["ema_validation_accuracy"])
+                validated = "ema_validation_accuracy" in rows[0]
+                for key in ("epoch", "train_loss", *["ema_validation_accuracy"] * validated):
+                    float(rows[-1][key])
             except (ValueError, TypeError, KeyError) as error:
                 raise ConfigError(
                     f"{self.metrics}: line {number} is not a row of metrics: {error!r}"

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
+from cifar_jax.config import AugmentConfig, Config
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.models import SeparableResNet, count_params, multiply_adds, receptive_field
 from cifar_jax.runtime import diagram, figures, pictures, reliability
@@ -286,3 +287,17 @@ def test_diagram_of_the_original(tmp_path):
     height, width, _ = decode(tmp_path / "architecture.png").shape
     assert width == 1600
     assert 900 < height < 1200
+
+
+def test_the_sheet_has_flips_that_alternate():
+    nothing = dict.fromkeys(("ricap", "mixup", "cutmix", "shift_scale_rotate"), 0.0)
+    nothing |= dict.fromkeys(("brightness_contrast", "hue_saturation_value", "coarse_dropout"), 0.0)
+    config = Config(augment=AugmentConfig(alternating_flip=True, **nothing))
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    shown, _ = pictures.augmentation_sheet(config, (images, np.zeros(8, np.uint8)))
+    same, mirrored = (
+        np.abs(shown - x / 255).max((1, 2, 3)) < 1e-5 for x in (images, images[:, :, ::-1])
+    )
+    assert np.all(same ^ mirrored)
+    assert same.any()
+    assert mirrored.any()
