@@ -1,3 +1,4 @@
+import gc
 import signal
 import subprocess
 import sys
@@ -33,6 +34,28 @@ def test_a_signal_takes_effect_after_the_block(heard, signum):
     assert heard == [signum]
     signal.raise_signal(signum)
     assert heard == [signum, signum]
+
+
+@BOTH
+def test_a_signal_while_jax_hears_the_garbage_collector_is_not_lost(signum):
+    came = []
+
+    def _xla_gc_callback(phase, info):
+        if not came:
+            came.append(phase)
+            signal.raise_signal(signum)
+
+    def collect_and_wait():
+        gc.collect()
+        time.sleep(20)
+
+    gc.callbacks.append(_xla_gc_callback)
+    try:
+        with pytest.raises(Interrupted), listening():
+            collect_and_wait()
+    finally:
+        gc.callbacks.remove(_xla_gc_callback)
+    assert came
 
 
 def test_without_a_signal_nothing_happens(heard):
