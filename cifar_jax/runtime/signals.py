@@ -12,7 +12,6 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TOGETHER = 0.2  # seconds in which two signals are one: some send both to a process and its group
 AGAIN = 0.01  # seconds after which a signal is sent again; less than TOGETHER
-DEAF = "_xla_gc_callback"  # jax's function that Python's garbage collector ignores exceptions of
 NOTICE = b"stopping after this chunk of steps; once more to stop at once\n"
 
 
@@ -45,13 +44,10 @@ class Stop:
             raise Interrupted(self.signum)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        del frame
         self.signum = signum
-        if self._graceful:
-            return
-        if frame is not None and frame.f_code.co_name == DEAF:
-            threading.Timer(AGAIN, os.kill, (os.getpid(), signum)).start()
-            return
-        raise Interrupted(signum)
+        if not self._graceful:
+            raise Interrupted(signum)
 
     def _watch(self, pipe: int) -> None:
         """In a thread of its own: what Python's handlers hear only between two calls into C."""
@@ -88,9 +84,20 @@ def listening() -> Iterator[Stop]:
     watch.start()
     wakeup = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = {signum: signal.signal(signum, stop._handle) for signum in heard}
+    unraisable = sys.unraisablehook
+
+    def hook(ignored: "sys.UnraisableHookArgs") -> None:
+        """Send it again: it came in a finaliser or the garbage collector, which drop exceptions."""
+        if isinstance(ignored.exc_value, Interrupted):
+            threading.Timer(AGAIN, os.kill, (os.getpid(), ignored.exc_value.signum)).start()
+        else:
+            unraisable(ignored)
+
+    sys.unraisablehook = hook
     try:
         yield stop
     finally:
+        sys.unraisablehook = unraisable
         for signum, handler in before.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(wakeup)

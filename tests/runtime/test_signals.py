@@ -37,10 +37,11 @@ def test_a_signal_takes_effect_after_the_block(heard, signum):
 
 
 @BOTH
-def test_a_signal_while_jax_hears_the_garbage_collector_is_not_lost(signum):
+def test_a_signal_inside_of_the_garbage_collector_is_not_lost(signum):
+    """Where Python drops exceptions; jax has a callback there."""
     came = []
 
-    def _xla_gc_callback(phase, info):
+    def callback(phase, info):
         if not came:
             came.append(phase)
             signal.raise_signal(signum)
@@ -49,12 +50,12 @@ def test_a_signal_while_jax_hears_the_garbage_collector_is_not_lost(signum):
         gc.collect()
         time.sleep(20)
 
-    gc.callbacks.append(_xla_gc_callback)
+    gc.callbacks.append(callback)
     try:
         with pytest.raises(Interrupted), listening():
             collect_and_wait()
     finally:
-        gc.callbacks.remove(_xla_gc_callback)
+        gc.callbacks.remove(callback)
     assert came
 
 
