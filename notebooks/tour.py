@@ -92,31 +92,19 @@ def show_picture(path):
 
 # %%
 quick = SOURCE == "synthetic"  # a smaller network and fewer images, to try the notebook itself
-recipe = config.Config(
-    data=config.DataConfig(
-        source=SOURCE,
-        data_dir=str(ROOT / "data"),
-        train_examples=1_000 if quick else 5_000,
-        validation_examples=200 if quick else 1_000,
-    ),
-    model=config.ModelConfig(stem=8, stages=(8, 16), blocks=1) if quick else config.ModelConfig(),
-    augment=config.AugmentConfig(
-        flip=0.5,
-        random_crop=1.0,
-        border="reflect101",
-        shift_scale_rotate=0.0,
-        brightness_contrast=0.0,
-        hue_saturation_value=0.0,
-        coarse_dropout=0.0,
-        ricap=0.0,
-        mixup=0.0,
-        cutmix=0.0,
-    ),
-    optim=config.OptimConfig(learning_rate=0.1, warmup=0.2, clip_norm=0.0, ema_decay=0.98),
-    train=config.TrainConfig(epochs=4 if quick else 10, batch_size=50, seed=0),
-    eval=config.EvalConfig(tta="flip"),
-)
-config.validate(recipe)
+overrides = {
+    "--data.source": SOURCE,
+    "--data.data-dir": str(ROOT / "data"),
+    "--data.train-examples": "1000" if quick else "5000",
+    "--data.validation-examples": "200" if quick else "1000",
+    "--train.epochs": "4" if quick else "10",
+    "--train.batch-size": "50",
+    "--optim.learning-rate": "0.1",
+}
+words = [word for pair in overrides.items() for word in pair]
+if quick:
+    words += ["--model.stem", "8", "--model.stages", "8", "16", "--model.blocks", "1"]
+recipe = config.load_config(ROOT / "configs" / "200k_quick.py", words)
 
 inputs = load_inputs(recipe, report=print)
 images, labels = inputs.train

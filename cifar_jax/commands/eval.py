@@ -51,10 +51,11 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         _make(options.pictures)
     from tqdm import tqdm
 
+    from cifar_jax.runtime.describe import describe_evaluation
     from cifar_jax.runtime.environment import memory_in_words
     from cifar_jax.runtime.pictures import draw_evaluation
     from cifar_jax.runtime.pretrained import evaluate_weights
-    from cifar_jax.runtime.score import describe_evaluation, evaluate_run
+    from cifar_jax.runtime.score import evaluate_run
 
     interruptible()
     prepare(options)

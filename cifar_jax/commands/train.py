@@ -39,7 +39,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Train a network and print its results."""
     config = configure(options, overrides)
-    from cifar_jax.runtime.score import describe_results
+    from cifar_jax.runtime.describe import describe_results
     from cifar_jax.runtime.signals import listening
     from cifar_jax.runtime.train import train
 

@@ -29,6 +29,16 @@ def selected(history: list[Row], min_delta: float = 0.0) -> Row:
     return best
 
 
+def selected_step(config: TrainConfig, history: list[Row]) -> int | None:
+    """The step that a run with this history will have to restore.
+
+    None if it has no epoch yet, or no validation: then the last epoch is taken, at its end.
+    """
+    if not history or "ema_validation_accuracy" not in history[-1]:
+        return None
+    return selected(history, config.min_delta)["step"]
+
+
 def out_of_patience(config: TrainConfig, history: list[Row]) -> bool:
     """Whether ``config.patience`` epochs have passed without a gain; never when it is 0."""
     if not config.patience or not history:

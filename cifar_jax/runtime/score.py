@@ -1,6 +1,6 @@
 """What a network is worth: the figures of results.json and of the command "eval"."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -197,59 +197,3 @@ def load_split(config: Config, split: str) -> ImageSet:
         raise ConfigError("there is no validation split: data.validation_examples is 0")
     inputs = load_inputs(config, report=lambda line: None)
     return inputs.test if split == "test" else inputs.validation
-
-
-def describe_results(results: Mapping[str, Any], workdir: Path) -> str:
-    """A few lines for people about a finished run."""
-    lines = {
-        "epoch": f"{results['selected_epoch']} of {results['epochs']}",
-        "parameters": f"{results['parameters']:,}",
-        "images/s": f"{results['images_per_second']:.0f}",
-        "results": workdir / "results.json",
-    }
-    return "\n".join(
-        [describe_accuracies(results, "test"), *(f"{k:22} {v}" for k, v in lines.items())]
-    )
-
-
-def describe_accuracies(found: Mapping[str, Any], split: str) -> str:
-    """Lines for people about a run: the figures of :func:`score` in its results.json."""
-    lines = _accuracies(found, split) | {f"  and tta {found['tta']}": found["tta_accuracy"]}
-    lines |= {f"  {name}": value for name, value in found["per_class_accuracy"].items()}
-    return "\n".join(f"{k:22} {_percent(v)}" for k, v in lines.items())
-
-
-def describe_evaluation(found: Mapping[str, Any], split: str) -> str:
-    """The tables of "eval" about the figures of :func:`score`, or of :func:`score_variables`."""
-    views = {mode: figures["accuracy"] for mode, figures in found["views"].items()}
-    if found["tta"] != "none":
-        del views["none"]
-    lines = _accuracies(found, split) | {f"  and tta {k}": v for k, v in views.items()}
-    prefix = "" if "accuracy" in found else f"ema_{split}_"
-    lines |= {
-        "top-2 accuracy": found["top2_accuracy"],
-        "calibration error": found[f"{prefix}calibration_error"],
-    }
-    words = [f"{k:22} {_percent(v)}" for k, v in lines.items()]
-    words.append(f"{'loss':22} {found[f'{prefix}loss']:.4f}")
-    words.append(f"{'true class':22} accuracy, and images by predicted class")
-    words.append(" " * 30 + "".join(f"{name[:4]:>5}" for name in CLASS_NAMES))
-    for (name, accuracy), row in zip(
-        found["per_class_accuracy"].items(), found["confusion"], strict=True
-    ):
-        counts = "".join(f"{count:5}" for count in row)
-        words.append(f"  {name:20} {_percent(accuracy):>7}{counts}")
-    return "\n".join(words)
-
-
-def _accuracies(found: Mapping[str, Any], split: str) -> dict[str, float]:
-    if "accuracy" in found:
-        return {f"{split} accuracy": found["accuracy"]}
-    return {
-        f"{split} accuracy": found[f"{split}_accuracy"],
-        "with averaged weights": found[f"ema_{split}_accuracy"],
-    }
-
-
-def _percent(share: float | None) -> str:
-    return "none" if share is None else f"{share:.2%}"

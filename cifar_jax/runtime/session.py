@@ -17,7 +17,7 @@ from cifar_jax.runtime import checkpoint, environment
 from cifar_jax.runtime.compatibility import check_resumable, differences
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.finite import require_finite, require_finite_weights
-from cifar_jax.runtime.history import Row, describe, out_of_patience, selected
+from cifar_jax.runtime.history import Row, describe, out_of_patience, selected, selected_step
 from cifar_jax.runtime.inputs import ImageSet, Inputs
 from cifar_jax.runtime.loggers import Loggers
 from cifar_jax.runtime.progress import Progress
@@ -26,17 +26,6 @@ from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.trainer import Sums, Trainer
 from cifar_jax.runtime.workdir import Workdir
 from cifar_jax.state import TrainState
-
-
-def selected_step(config: Config, progress: dict[str, Any]) -> int | None:
-    """The step that a run will have to restore, of the progress of a checkpoint.
-
-    None if it has no epoch yet, or no validation: then the last epoch is taken, at its end.
-    """
-    history = progress["history"]
-    if not history or "ema_validation_accuracy" not in history[-1]:
-        return None
-    return selected(history, config.train.min_delta)["step"]
 
 
 class Session:
@@ -109,7 +98,7 @@ class Session:
         if self.environment_changes:
             changes = ", ".join(change["change"] for change in self.environment_changes)
             notes.append(f"bits may differ from an uninterrupted run's: {changes}")
-        if selected_step(self.config, self.saved) not in {None, *whole}:
+        if selected_step(self.config.train, self.saved["history"]) not in {None, *whole}:
             for row in self.history:
                 if row["step"] not in whole:
                     row["lost"] = True
@@ -200,7 +189,7 @@ class Session:
         checkpoint.save(run.checkpoints, train_state, progress)
         self.step = int(train_state.step)
         keep = list(checkpoint.steps(run.checkpoints))[-config.train.keep_checkpoints :]
-        if (best := selected_step(config, progress)) is not None:
+        if (best := selected_step(config.train, self.history)) is not None:
             keep.append(best)
         checkpoint.prune(run.checkpoints, keep)
 

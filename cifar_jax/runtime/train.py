@@ -1,6 +1,5 @@
 """Training from the first step, or from the last checkpoint, to results.json."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
 from cifar_jax.runtime import environment, kernels, loggers
 from cifar_jax.runtime.checkpoint import CheckpointError
+from cifar_jax.runtime.history import selected_step
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.profiling import profiled
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.recovery import recover
-from cifar_jax.runtime.session import Session, selected_step
+from cifar_jax.runtime.session import Session
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.workdir import Workdir
 
@@ -115,7 +115,10 @@ def _finished(run: Workdir, config: Config) -> dict[str, Any] | None:
 
 def _open(run: Workdir, config: Config, allow_config_change: bool, notes: list[str]) -> Session:
     """Find the checkpoint to go on from, if there is one, and say all that is to be known of it."""
-    needs = functools.partial(selected_step, config)
+
+    def needs(progress: dict[str, Any]) -> int | None:
+        return selected_step(config.train, progress["history"])
+
     found = recover(run.checkpoints, needs, notes.append)
     saved = found.progress if found else {"history": [], "compile_seconds": 0.0}
     session = Session(run, config, saved, found.path if found else None)
