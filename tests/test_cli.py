@@ -290,7 +290,16 @@ def test_an_unusable_workdir(tmp_path):
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("train",), ("sweep",), ("eval",), ("import-torch",), ("summary",), ("data",)],
+    [
+        (),
+        ("train",),
+        ("sweep",),
+        ("eval",),
+        ("predict",),
+        ("import-torch",),
+        ("summary",),
+        ("data",),
+    ],
 )
 def test_help_lists_every_field(command):
     done = run(*command, "--help")

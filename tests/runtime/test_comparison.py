@@ -131,22 +131,3 @@ def test_the_command(runs, tmp_path, capsys):
     assert "sweep, 3 runs" in page.text
     assert len(page.of("svg")) == 3
     assert all("of 5 runs" in str(chart["aria-label"]) for chart in page.of("svg"))
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("compare", "folders of runs are required"),
-        ("compare nowhere", "nowhere/config.json: cannot be read: No such file"),
-        ("compare x --train.seed 1", "--train.seed: no such option"),
-        ("compare x --output compare.txt", "--output must end in .html, not compare.txt"),
-    ],
-)
-def test_mistakes_are_one_line_and_exit_2(words, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(words.split()) == 2
-    out, err = capsys.readouterr()
-    assert not out
-    assert message in err
-    assert err.count("\n") == 1
-    assert not list(tmp_path.iterdir())

@@ -200,26 +200,6 @@ def test_the_command(copy, capsys):
     assert Page(copy / "report.html").sections == LOOKED_INTO
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("report", "--workdir is required"),
-        ("report --workdir nowhere", "nowhere/config.json: cannot be read: No such file"),
-        ("report --workdir x --train.seed 1", "--train.seed: no such option"),
-        ("report --workdir x --output results.json", "--output must end in .html, not results"),
-        ("report --workdir x --output nowhere/x.html", "nowhere must be a folder"),
-    ],
-)
-def test_mistakes_are_one_line_and_exit_2(words, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert main(words.split()) == 2
-    out, err = capsys.readouterr()
-    assert not out
-    assert message in err
-    assert err.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
 def test_a_broken_run_leaves_the_page_alone(copy, capsys):
     (copy / "report.html").write_text("an older page")
     (copy / "results.json").write_text('{"test_accuracy": 1}')
