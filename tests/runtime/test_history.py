@@ -1,7 +1,7 @@
 import pytest
 
 from cifar_jax.config import TrainConfig
-from cifar_jax.runtime.history import describe, out_of_patience, selected
+from cifar_jax.runtime.history import describe, out_of_patience, selected, selected_step
 
 
 def rows(*accuracies):
@@ -23,6 +23,14 @@ def rows(*accuracies):
 )
 def test_selected(accuracies, min_delta, epoch):
     assert selected(rows(*accuracies), min_delta)["epoch"] == epoch
+
+
+def test_the_step_that_is_restored_at_the_end():
+    config = TrainConfig()
+    assert selected_step(config, []) is None
+    assert selected_step(config, [{"epoch": 1, "step": 10}]) is None
+    assert selected_step(config, rows(0.5, 0.7, 0.6)) == 20
+    assert selected_step(TrainConfig(min_delta=0.5), rows(0.5, 0.7, 0.6)) == 10
 
 
 def test_without_validation_the_last_epoch_is_selected():
