@@ -1,4 +1,4 @@
-"""The work that is measured: the 200k recipe's own programs, on random images in memory."""
+"""The work that is measured: a recipe's own programs, on random images in memory."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -64,11 +64,12 @@ def compile_program(
 
 
 class Workload:
-    """The recipe of configs/200k.py at a batch size, an image side and a type of numbers."""
+    """A config's recipe at a batch size, an image side and a type of numbers."""
 
     def __init__(
         self,
         *,
+        recipe: str = "200k",
         batch: int = 128,
         side: int = 32,
         dtype: str = "float32",
@@ -80,6 +81,7 @@ class Workload:
         """Put random images on the device; nothing is compiled yet.
 
         Args:
+          recipe: the name of a file in configs/.
           batch: images a step.
           side: of the images [pixels].
           dtype: of the network's computation.
@@ -94,15 +96,17 @@ class Workload:
         jax.config.update("jax_enable_compilation_cache", quick or cached)
         words = ["--train.batch-size", str(batch), "--model.dtype", dtype]
         words += [*overrides, *(TINY if quick else ())]
-        self.config = load_config(ROOT / "configs/200k.py", words)
+        self.config = load_config(ROOT / f"configs/{recipe}.py", words)
         self.batch, self.side, self.steps = batch, side, steps or max(CALL // batch, 1)
         self.images_of_call = self.steps * batch
         # of an epoch: an image is seen once in it, and those of an incomplete call not at all
         self.calls = 2 if quick else max(RESIDENT // self.images_of_call, 1)
         self.model = network(self.config)
         total = self.calls * self.steps * self.config.train.epochs
-        self.tx = optim.make_optimizer(self.config.optim, total)
         self.key = jax.random.key(0)
+        shapes = jax.eval_shape(self.initialize, self.key)
+        packing = state.Packing.of(shapes["params"])
+        self.tx = optim.make_optimizer(self.config.optim, total, packing)
         count, random = self.images_of_call * self.calls, np.random.default_rng(0)
         images = random.integers(0, 256, (count, side, side, 3), np.uint8)
         labels = random.integers(0, 10, count, np.uint8)
@@ -114,10 +118,13 @@ class Workload:
         """Which ones the network really has."""
         return "native" if self.model.lanes else "plain"
 
+    def initialize(self, key: jax.Array) -> dict[str, Any]:
+        """The variables before the first step."""
+        return dict(self.model.init(key, jnp.zeros((1, self.side, self.side, 3))))
+
     def create(self, key: jax.Array) -> state.TrainState:
         """The state before the first step."""
-        variables = self.model.init(key, jnp.zeros((1, self.side, self.side, 3)))
-        return state.create(dict(variables), self.tx)
+        return state.create(self.initialize(key), self.tx)
 
     def train(self, *, seeds: int = 0) -> tuple[Program, Callable[[], Any]]:
         """The recipe's chunk of steps: augmentation, gradient, update, averages, metrics.

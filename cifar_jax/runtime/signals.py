@@ -11,7 +11,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TOGETHER = 0.2  # seconds in which two signals are one: some send both to a process and its group
-AGAIN = 0.01  # seconds after which a signal is sent again; less than TOGETHER
+AGAIN = 0.01  # seconds after which a signal whose exception was dropped is sent again
 NOTICE = b"stopping after this chunk of steps; once more to stop at once\n"
 
 
@@ -31,6 +31,7 @@ class Stop:
         """Nothing has, and a signal interrupts at once."""
         self.signum: int | None = None
         self._graceful = False
+        self._dropped: list[int] = []  # signals that the process has to send itself again
 
     @contextlib.contextmanager
     def postponed(self) -> Iterator[None]:
@@ -54,6 +55,9 @@ class Stop:
         first = None
         while byte := os.read(pipe, 1):
             if byte[0] not in SIGNALS:
+                continue
+            if byte[0] in self._dropped:  # not a second one, however late it comes
+                self._dropped.remove(byte[0])
                 continue
             now = time.monotonic()
             if first is not None and now - first > TOGETHER:
@@ -89,7 +93,9 @@ def listening() -> Iterator[Stop]:
     def hook(ignored: "sys.UnraisableHookArgs") -> None:
         """Send it again: it came in a finaliser or the garbage collector, which drop exceptions."""
         if isinstance(ignored.exc_value, Interrupted):
-            threading.Timer(AGAIN, os.kill, (os.getpid(), ignored.exc_value.signum)).start()
+            signum = ignored.exc_value.signum
+            stop._dropped.append(signum)
+            threading.Timer(AGAIN, os.kill, (os.getpid(), signum)).start()
         else:
             unraisable(ignored)
 
