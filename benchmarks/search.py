@@ -8,7 +8,8 @@ trial is trained for the first number of epochs, the best are trained anew for t
 on (successive halving, https://arxiv.org/abs/1502.07943). A config that holds nothing out gets
 5,000 validation images here. A row of the log has the accuracy of the last epoch on the held-out
 training images, averaged weights and plain ones; of a trial that diverges it is 0. Trials that are
-in the log already, with the same config, are not run again.
+in the log already, with the same config, are not run again. With --side-by-side N, those that
+differ in numbers alone share a compiled loop, and "seconds" is the loop's: for a GPU.
 """
 
 import argparse
@@ -28,8 +29,9 @@ from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import enable_compilation_cache
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
+from cifar_jax.runtime.members import Members, fit
 from cifar_jax.runtime.progress import Progress
-from cifar_jax.runtime.trainer import Trainer, TrainingError
+from cifar_jax.runtime.trainer import TrainingError
 
 Row = dict[str, Any]
 HOLD_OUT = ["--data.validation-examples", "5000"]  # where a config holds nothing out
@@ -77,65 +79,89 @@ def read_log(path: Path) -> dict[str, Row]:
     return rows
 
 
-def run(config: Config, title: str) -> Row:
-    """Train a recipe from scratch; figures of its last epoch."""
+def run(configs: list[Config], title: str) -> list[Row]:
+    """Train recipes from scratch, side by side if there are several; figures of the last epoch."""
+    config = configs[0]
     inputs = load_inputs(config, report=lambda line: None)
-    trainer = Trainer(config)
-    state = trainer.initial_state()
+    members = Members(configs)
+    states = members.initial_states()
     resident = jax.device_put(inputs.train)
-    images = config.steps_per_epoch * config.train.batch_size
-    progress, seconds, row = Progress(config.train.epochs, images), 0.0, {}
+    images = config.steps_per_epoch * config.train.batch_size * len(configs)
+    progress, seconds, sums = Progress(config.train.epochs, images), 0.0, {}
     progress.line(title)
     with progress:
         for epoch in range(1, config.train.epochs + 1):
             try:
-                state, sums = trainer.train_epoch(state, epoch, resident, progress)
-            except TrainingError as error:
-                progress.line(str(error))
-                return DIVERGED | {"seconds": round(seconds, 1), "error": str(error)}
+                states, sums = members.train_epoch(states, epoch, resident, progress)
+            except TrainingError:  # nobody can go on
+                break
             seconds += sums["seconds"]
-            row = trainer.row(state, epoch, sums)
-    averaged = evaluate(config, state.ema_variables, inputs.validation)
-    plain = evaluate(config, state.variables, inputs.validation)
-    if not math.isfinite(averaged.loss):
-        return DIVERGED | {"seconds": round(seconds, 1), "error": "the loss is not finite"}
-    return {
-        CHOSEN_BY: averaged.accuracy,
-        "ema_validation_loss": averaged.loss,
-        "validation_accuracy": plain.accuracy,
-        "train_loss": row["train_loss"],
-        "seconds": round(seconds, 1),
-    }
+    rows = []
+    for i, state in enumerate(states):
+        row: Row = {"seconds": round(seconds, 1), "side_by_side": len(configs)}
+        averaged = evaluate(config, state.ema_variables, inputs.validation)
+        plain = evaluate(config, state.variables, inputs.validation)
+        if i not in members.failed and math.isfinite(averaged.loss):
+            row |= {
+                CHOSEN_BY: averaged.accuracy,
+                "ema_validation_loss": averaged.loss,
+                "validation_accuracy": plain.accuracy,
+                "train_loss": float(sums["loss"][i] / sums["examples"][i]),
+            }
+        else:
+            row |= DIVERGED | {"error": members.failed.get(i, "the loss is not finite")}
+        rows.append(row)
+    return rows
+
+
+def groups_of(configs: dict[str, Config], size: int) -> list[list[str]]:
+    """Names of trials that can be trained in one loop, at most ``size`` together."""
+    groups: list[list[str]] = []
+    for name, config in configs.items():
+        for group in groups:
+            if len(group) < size and fit(configs[group[0]], config):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
 
 
 def search(
-    config_path: Path, trials: dict[str, list[str]], log: Path, epochs: list[int], keep: float
+    config_path: Path,
+    trials: dict[str, list[str]],
+    log: Path,
+    epochs: list[int],
+    keep: float,
+    side_by_side: int = 1,
 ) -> list[Row]:
     """Run all rounds; the rows of the last one, best first."""
     done, names, rows = read_log(log), list(trials), []
     rounds = {budget: load_trials(config_path, trials, budget) for budget in epochs}
     for budget, configs in rounds.items():
         rows = []
-        for number, name in enumerate(names, 1):
-            config = configs[name]
-            if config.sha256 not in done:
+        missing = {name: configs[name] for name in names if configs[name].sha256 not in done}
+        for group in groups_of(missing, side_by_side):
+            ran = run([configs[name] for name in group], f"{', '.join(group)}: {budget} epochs")
+            for name, figures in zip(group, ran, strict=True):
                 row = {
                     "trial": name,
                     "config": str(config_path),
                     "overrides": shlex.join(trials[name]),
                     "epochs": budget,
-                    "seed": config.train.seed,
-                    **run(config, f"{number}/{len(names)} {name}, {budget} epochs"),
+                    "seed": configs[name].train.seed,
+                    **figures,
                     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                     "device": environment.device(),
                     "versions": environment.versions(),
-                    "config_sha256": config.sha256,
+                    "config_sha256": configs[name].sha256,
                 }
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-                done[config.sha256] = row
-            row = done[config.sha256] | {"trial": name}
+                done[configs[name].sha256] = row
+        for name in names:
+            row = done[configs[name].sha256] | {"trial": name}
             rows.append(row)
             print(f"{name}, {budget} epochs: {row[CHOSEN_BY]:.2%}", flush=True)
         rows.sort(key=lambda row: -row[CHOSEN_BY])
@@ -153,13 +179,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--epochs", type=int, nargs="+", required=True, help="of each round")
     parser.add_argument("--keep", type=float, default=0.5, help="fraction for the next round")
+    parser.add_argument("--side-by-side", type=int, default=1, help="most trials in one loop")
     options = parser.parse_args(argv)
     enable_compilation_cache(print)
     try:
         if not 0 < options.keep <= 1:
             raise ConfigError(f"--keep must be above 0 and at most 1, not {options.keep}")
-        trials = read_trials(options.trials)
-        rows = search(options.config, trials, options.log, options.epochs, options.keep)
+        if options.side_by_side < 1:
+            raise ConfigError(f"--side-by-side must be at least 1, not {options.side_by_side}")
+        trials, how = read_trials(options.trials), (options.keep, options.side_by_side)
+        rows = search(options.config, trials, options.log, options.epochs, *how)
     except CifarJaxError as error:
         print(f"search.py: {error}", file=sys.stderr)
         return error.status

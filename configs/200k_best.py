@@ -1,4 +1,4 @@
-"""A compute-rich network below 200,000 parameters: 196,149 of them, and 50 M multiply-adds.
+"""A compute-rich network below 200,000 parameters: 197,733 of them, and 50 M multiply-adds.
 
     python main.py --config configs/200k_best.py
 

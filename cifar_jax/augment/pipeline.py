@@ -36,9 +36,9 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
         raise TypeError(f"images must be floating, in [0, 1], not {images.dtype}")
     flip_key, affine_key, contrast_key, hue_key, erase_key = jax.random.split(key, 5)
     crop_key = jax.random.fold_in(key, 5)
-    if config.flip > 0 and not config.alternating_flip:
+    if _used(config.flip) and not config.alternating_flip:
         images = geometry.horizontal_flip(flip_key, images, probability=config.flip)
-    if config.random_crop > 0:
+    if _used(config.random_crop):
         images = geometry.random_crop(
             crop_key,
             images,
@@ -46,7 +46,7 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
             border=config.border,
             probability=config.random_crop,
         )
-    if config.shift_scale_rotate > 0:
+    if _used(config.shift_scale_rotate):
         images = geometry.shift_scale_rotate(
             affine_key,
             images,
@@ -56,7 +56,7 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
             border=config.border,
             probability=config.shift_scale_rotate,
         )
-    if config.brightness_contrast > 0:
+    if _used(config.brightness_contrast):
         images = color.brightness_contrast(
             contrast_key,
             images,
@@ -64,7 +64,7 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
             contrast=config.contrast,
             probability=config.brightness_contrast,
         )
-    if config.hue_saturation_value > 0:
+    if _used(config.hue_saturation_value):
         images = color.hue_saturation_value(
             hue_key,
             images,
@@ -73,7 +73,7 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
             value=config.value,
             probability=config.hue_saturation_value,
         )
-    if config.coarse_dropout > 0:
+    if _used(config.coarse_dropout):
         images = erase.coarse_dropout(
             erase_key,
             images,
@@ -82,6 +82,11 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
             probability=config.coarse_dropout,
         )
     return images
+
+
+def _used(probability: float | jax.Array) -> bool:
+    """Whether an operation is compiled: one whose probability is traced may be drawn."""
+    return not isinstance(probability, (int, float)) or probability > 0
 
 
 def mix(
@@ -101,7 +106,7 @@ def mix(
       Images and targets of the same shapes and dtypes, and the kind, an int32 scalar that indexes
       :data:`MIX_NAMES`.
     """
-    if config.ricap + config.mixup + config.cutmix == 0:
+    if not any(map(_used, (config.ricap, config.mixup, config.cutmix))):
         return images, targets, jnp.int32(0)
     kind_key, mix_key = jax.random.split(key)
     kind = draw_kind(kind_key, config)
@@ -128,5 +133,7 @@ def draw_kind(key: jax.Array, config: AugmentConfig) -> jax.Array:
     """
     cumulative = (config.ricap, config.ricap + config.mixup)
     cumulative += (cumulative[1] + config.cutmix,)
-    passed = jax.random.uniform(key, (1,), jnp.float32) >= jnp.array(cumulative, jnp.float32)
+    passed = jax.random.uniform(key, (1,), jnp.float32) >= jnp.stack(
+        [jnp.float32(p) for p in cumulative]
+    )
     return (1 + passed.sum(dtype=jnp.int32)) % len(MIX_NAMES)

@@ -18,13 +18,13 @@ from cifar_jax.models.plain import Convolutions, channel_sums
 
 
 class PreactBlock(nn.Module):
-    """BN - ReLU - dw3x3(stride) - pw1x1 - BN - ReLU - dw3x3 - pw1x1 - gate, plus the shortcut.
+    """BN - ReLU - dw3x3(stride) - pw1x1 - BN - ReLU - dw3x3 - pw1x1 - BN - gate, plus the shortcut.
 
     The gate weighs each channel by a sigmoid of the means of all (squeeze and excitation). The
-    shortcut is pw1x1(stride) where the shape changes, and the identity elsewhere. The last pw1x1
-    starts at zero, so that a block starts as its shortcut.
+    shortcut is pw1x1(stride) where the shape changes, and the identity elsewhere.
 
     References:
+      Han et al., Deep pyramidal residual networks, https://arxiv.org/abs/1610.02915 (the last BN)
       He et al., Identity mappings in deep residual networks, https://arxiv.org/abs/1603.05027
       Hu et al., Squeeze-and-excitation networks, https://arxiv.org/abs/1709.01507
     """
@@ -52,15 +52,14 @@ class PreactBlock(nn.Module):
             kernel((1, 1, inputs, features), name="pointwise1")(),
             stride,
         )
-        y, _ = convolutions.separable(
+        y, sums = convolutions.separable(
             y,
             *norm("norm2", y, sums),
             kernel((3, 3, 1, features), name="depthwise2")(),
-            kernel(
-                (1, 1, features, features), initializer=nn.initializers.zeros, name="pointwise2"
-            )(),
+            kernel((1, 1, features, features), name="pointwise2")(),
             1,
         )
+        y = affine(y, *norm("norm3", y, sums)).astype(self.dtype)
         dense = partial(nn.Dense, kernel_init=kaiming_normal)
         gate = nn.relu(
             dense(max(1, features // self.reduction), name="squeeze")(convolutions.pool(y))

@@ -20,6 +20,13 @@ class Inputs(NamedTuple):
     validation: ImageSet
     test: ImageSet
 
+    def describe(self) -> str:
+        """How many images there are, for people."""
+        return (
+            f"{len(self.train[0])} training, {len(self.validation[0])} validation and "
+            f"{len(self.test[0])} test images"
+        )
+
 
 def load_inputs(config: Config, *, report: Callable[[str], None]) -> Inputs:
     """Load the data set and split it.

@@ -35,10 +35,12 @@ class Session:
       progress: shows how far the run is.
       history: the rows of all epochs so far.
       loggers: are told each new row.
+      name: shown before its lines where several runs share a screen.
       around_chunk: see ``Trainer.train_epoch``.
     """
 
     around_chunk: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+    name = ""
 
     def __init__(self, run: Workdir, config: Config, saved: dict[str, Any], last: Path | None):
         """Prepare to train; nothing is compiled or written yet.
@@ -74,7 +76,7 @@ class Session:
 
     def say(self, text: str) -> None:
         """Print a line and add it to the log."""
-        self.progress.line(text)
+        self.progress.line(f"{self.name}: {text}" if self.name else text)
         self.run.append_log(text)
 
     def allow_changes(self, allow: bool) -> None:
@@ -107,56 +109,66 @@ class Session:
 
     def train(self, inputs: Inputs, stop: Stop) -> TrainState:
         """Train until the last epoch or until patience runs out."""
-        trainer, over = self.trainer, self._is_over()
+        trainer, over = self.trainer, self.is_over()
         if not over:
             self.say("compiling the training loop")
-        if self.last is None:
-            train_state = trainer.initial_state()
-        else:
-            train_state = checkpoint.restore(self.last, trainer.abstract_state())
-            inside = f" and {self.step % self.config.steps_per_epoch} steps" if self.partial else ""
-            self.say(f"continuing after epoch {len(self.history)}{inside}, from {self.last}")
+        train_state = self.restored() or trainer.initial_state()
         if not over:
             trainer.train_chunk  # noqa: B018  # compiled at its first use
-            seconds = trainer.compile_seconds - self.saved["compile_seconds"]
-            done = "loaded from the compilation cache" if trainer.loaded else "compiled"
-            self.say(f"{done} in {seconds:.1f} s")
+            self.tell_compiled(trainer)
             resident = jax.device_put(inputs.train)
             with stop.postponed(), self.progress:
-                while not self._is_over() and stop.signum is None:
-                    train_state = self._train_epoch(train_state, resident, inputs.validation, stop)
-                if int(train_state.step) != self.step:  # asked to stop after it had been evaluated
-                    self._save(train_state)
-        if out_of_patience(self.config.train, self.history):
-            best = selected(self.history, self.config.train.min_delta)
-            self.say(
-                f"stopped: no gain in {self.config.train.patience} epochs "
-                f"since epoch {best['epoch']}"
-            )
+                while not self.is_over() and stop.signum is None:
+                    train_state, sums = trainer.train_epoch(
+                        train_state,
+                        len(self.history) + 1,
+                        resident,
+                        self.progress,
+                        so_far=self.partial,
+                        stop=lambda: stop.signum is not None,
+                        around_chunk=self.around_chunk,
+                    )
+                    self.trained(train_state, sums, inputs.validation, stop)
+                self.leave(train_state)
+        self.tell_patience()
         return train_state
 
-    def _train_epoch(
-        self, train_state: TrainState, resident: Any, validation: ImageSet, stop: Stop
-    ) -> TrainState:
-        """Train one epoch, or the part of it until the run is asked to stop."""
+    def restored(self) -> TrainState | None:
+        """The state of the last checkpoint; None for a new run."""
+        if self.last is None:
+            return None
+        train_state = checkpoint.restore(self.last, self.trainer.abstract_state())
+        inside = f" and {self.step % self.config.steps_per_epoch} steps" if self.partial else ""
+        self.say(f"continuing after epoch {len(self.history)}{inside}, from {self.last}")
+        return train_state
+
+    def tell_compiled(self, trainer: Trainer) -> None:
+        """Say how long it took to compile the loop that trains this run."""
+        seconds = trainer.compile_seconds - self.saved["compile_seconds"]
+        done = "loaded from the compilation cache" if trainer.loaded else "compiled"
+        self.say(f"{done} in {seconds:.1f} s")
+
+    def trained(
+        self, train_state: TrainState, sums: Sums, validation: ImageSet, stop: Stop
+    ) -> None:
+        """Note what an epoch has given, or the part of one where the run is asked to stop; save.
+
+        Args:
+          train_state: after it.
+          sums: of ``Trainer.train_epoch``.
+          validation: may be empty.
+          stop: whether it was asked to stop.
+        """
         config, trainer, epoch = self.config, self.trainer, len(self.history) + 1
-        train_state, self.partial = trainer.train_epoch(
-            train_state,
-            epoch,
-            resident,
-            self.progress,
-            so_far=self.partial,
-            stop=lambda: stop.signum is not None,
-            around_chunk=self.around_chunk,
-        )
         if not trainer.is_whole(train_state):
+            self.partial = sums
             self._save(train_state)
-            return train_state
+            return
         started = time.monotonic()
-        row = trainer.row(train_state, epoch, self.partial)
+        row = trainer.row(train_state, epoch, sums)
         if len(validation[0]):
             row |= _validate(config, train_state, validation)
-        row["seconds"] = self.partial["seconds"] + time.monotonic() - started
+        row["seconds"] = sums["seconds"] + time.monotonic() - started
         self.partial = None
         self.history.append(row)
         self.run.append_metrics(row)
@@ -164,13 +176,26 @@ class Session:
         self.say(describe(row, config.train.epochs))
         best = selected(self.history, config.train.min_delta)
         if (
-            self._is_over()
+            self.is_over()
             or (best is row and "ema_validation_accuracy" in row)
             or epoch % config.train.checkpoint_every == 0
             or stop.signum is not None
         ):
             self._save(train_state)
-        return train_state
+
+    def leave(self, train_state: TrainState) -> None:
+        """Save the state if it is not: the run was asked to stop after it had been evaluated."""
+        if int(train_state.step) != self.step:
+            self._save(train_state)
+
+    def tell_patience(self) -> None:
+        """Say so where patience has run out."""
+        if out_of_patience(self.config.train, self.history):
+            best = selected(self.history, self.config.train.min_delta)
+            self.say(
+                f"stopped: no gain in {self.config.train.patience} epochs "
+                f"since epoch {best['epoch']}"
+            )
 
     def _save(self, train_state: TrainState) -> None:
         """Save a checkpoint; older ones go once it is on the disk."""
@@ -193,7 +218,8 @@ class Session:
             keep.append(best)
         checkpoint.prune(run.checkpoints, keep)
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether the last epoch has been trained, or patience has run out."""
         train = self.config.train
         return len(self.history) >= train.epochs or out_of_patience(train, self.history)
 

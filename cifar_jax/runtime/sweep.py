@@ -1,22 +1,32 @@
-"""One recipe with several seeds: mean, spread and an interval of what it gives."""
+"""One recipe with several seeds, or at the points of a grid: mean, spread and an interval."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from cifar_jax.config import Config, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
+from cifar_jax.overrides import override
+from cifar_jax.runtime.members import fit
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.together import Run, raise_failed, train_together
 from cifar_jax.runtime.train import train
+from cifar_jax.runtime.trainer import TrainingError
+from cifar_jax.runtime.workdir import Workdir
 
 FIGURES = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OF_EACH = ("seed", *FIGURES, "epochs", "selected_epoch", "date", "versions", "device")
-OF_EACH += ("convolutions", "config_sha256", "weights_sha256")
+OF_EACH += ("convolutions", "config_sha256", "weights_sha256", "side_by_side")
+VALIDATION = "ema_validation_accuracy"
+OF_EACH += (VALIDATION,)
+MOST = 16  # runs in one loop on a GPU, by default
 
 
 def sweep(
@@ -25,16 +35,20 @@ def sweep(
     folder: str | Path,
     *,
     command: str = "",
+    side_by_side: int | None = None,
     stop: Stop | None = None,
     log: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Train with each seed, one after another; runs that are finished are not trained again.
+    """Train with each seed; runs that are finished are not trained again.
 
     Args:
       config: of all runs, but for ``train.seed``.
       seeds: each once.
-      folder: each run's workdir is a folder ``seed<n>`` in it; sweep.json is written last.
+      folder: each run's workdir is a folder ``seed<n>`` in it; sweep.json is written last, beside
+        a picture.
       command: what the user typed, for the record.
+      side_by_side: most runs in one compiled loop; 1: one after another. By default 1 on a CPU,
+        which is busy with one, and :data:`MOST` elsewhere.
       stop: see :func:`cifar_jax.runtime.train.train`.
       log: see there; each seed is a run of its own.
 
@@ -45,25 +59,146 @@ def sweep(
     Raises:
       ConfigError: for no seeds, one out of range, or the same twice; and what ``train`` raises.
     """
+    folder = Path(folder)
+    runs = _runs(config, seeds, folder)
+    how = {"command": command, "stop": stop, "log": log}
+    raise_failed(_train_all(runs, side_by_side, **how))
+    found = _gather(runs, command)
+    write_json(folder / "sweep.json", found)
+    columns = {"averaged weights": "ema_test_accuracy", "last weights": "test_accuracy"}
+    columns[f"averaged, {found['tta']} TTA"] = "tta_accuracy"
+    values = {title: [run[name] for run in found["runs"]] for title, name in columns.items()}
+    _draw(values, folder / "sweep.png", title=f"Test accuracy of {len(seeds)} seeds")
+    return found
+
+
+def sweep_grid(
+    config: Config,
+    grid: Mapping[str, Sequence[str]],
+    seeds: Sequence[int],
+    folder: str | Path,
+    *,
+    command: str = "",
+    side_by_side: int | None = None,
+    stop: Stop | None = None,
+    log: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train with each seed at each point of a grid of fields; compare by validation accuracy.
+
+    A point whose losses or gradients do not stay finite is no error: its row says so.
+
+    Args:
+      config: of all runs, but for the fields of the grid and ``train.seed``.
+      grid: words of the command line by field, as ``{"optim.learning-rate": ["0.1", "0.2"]}``.
+      seeds: each once.
+      folder: of a point is a folder in it, as ``optim.learning-rate=0.1``, with a folder for each
+        seed; grid.json is written last, beside a picture.
+      command: what the user typed, for the record.
+      side_by_side: as for :func:`sweep`; only runs that differ in numbers can be in one loop.
+      stop: see :func:`cifar_jax.runtime.train.train`.
+      log: see there.
+
+    Returns:
+      What grid.json holds: fields, seeds, and of each point its values, its folder, a summary of
+      the validation accuracy of the averaged weights, and why it failed, if it has.
+
+    Raises:
+      ConfigError: for a grid without values, or a config without validation images; and what
+        :func:`sweep` raises.
+    """
+    if not config.data.validation_examples:
+        raise ConfigError(
+            "data.validation_examples must be at least 1 for a grid, whose points are compared by "
+            "validation accuracy, not 0"
+        )
+    folder, points = Path(folder), []
+    for words in itertools.product(*grid.values()):
+        values = dict(zip(grid, words, strict=True))
+        own = override(config, [w for field, word in values.items() for w in (f"--{field}", word)])
+        where = folder / ",".join(f"{field}={word}" for field, word in values.items())
+        points.append((values, where, _runs(own, seeds, where)))
+    if not points:
+        raise ConfigError(f"a grid needs at least one value of each field, not {dict(grid)}")
+    runs = [run for *_, own in points for run in own]
+    how = {"command": command, "stop": stop, "log": log}
+    failed = _train_all(runs, side_by_side, **how)
+    rows = []
+    for values, where, own in points:
+        why = next((failed[run.folder] for run in own if run.folder in failed), None)
+        row = {"values": values, "folder": where.name, "failed": why, VALIDATION: None}
+        if why is None:
+            found = _gather(own, command)
+            write_json(where / "sweep.json", found)
+            row["accuracies"] = [run[VALIDATION] for run in found["runs"]]
+            row[VALIDATION] = summarize(row["accuracies"])
+        rows.append(row)
+    found = {"command": command, "grid": dict(grid), "seeds": list(seeds), "points": rows}
+    write_json(folder / "grid.json", found)
+    shown = {row["folder"]: row["accuracies"] for row in rows if not row["failed"]}
+    if shown:
+        _draw(shown, folder / "grid.png", title="Validation accuracy, averaged weights")
+    return found
+
+
+def _runs(config: Config, seeds: Sequence[int], folder: Path) -> list[Run]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds must be at least one and differ, not {list(seeds)}")
-    configs = [
-        validate(dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed)))
-        for seed in seeds
+    trains = [dataclasses.replace(config.train, seed=seed) for seed in seeds]
+    return [
+        Run(validate(dataclasses.replace(config, train=own)), folder / f"seed{own.seed}")
+        for own in trains
     ]
-    folder, runs = Path(folder), []
-    for number, (seed, own) in enumerate(zip(seeds, configs, strict=True), 1):
-        Progress(1, 1).line(f"seed {seed} ({number} of {len(seeds)})")
-        runs.append(train(own, folder / f"seed{seed}", command=command, stop=stop, log=log))
-    found = {
+
+
+def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dict[Path, str]:
+    """Train what is not finished; why runs could not go on, by folder."""
+    if side_by_side is None:
+        side_by_side = 1 if jax.default_backend() == "cpu" else MOST
+    if side_by_side < 1:
+        raise ConfigError(f"side_by_side must be at least 1, not {side_by_side}")
+    failed: dict[Path, str] = {}
+    for number, group in enumerate(groups := _groups(runs, side_by_side), 1):
+        names = ", ".join(run.folder.name for run in group)
+        Progress(1, 1).line(f"{names} ({number} of {len(groups)})")
+        if side_by_side > 1:
+            failed |= train_together(group, **how)
+            continue
+        try:
+            train(*group[0], **how)
+        except TrainingError as error:
+            failed[group[0].folder] = str(error)
+    return failed
+
+
+def _groups(runs: Sequence[Run], size: int) -> list[list[Run]]:
+    """Runs that can be in one loop, at most ``size`` together."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        for group in groups:
+            if len(group) < size and fit(group[0].config, run.config):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    return groups
+
+
+def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:
+    """What a sweep of finished runs gives."""
+    results = [Workdir(run.folder).read_results() for run in runs]
+    return {
         "command": command,
-        "seeds": list(seeds),
-        **{name: summarize([run[name] for run in runs]) for name in FIGURES},
-        **{name: runs[0][name] for name in ("parameters", "multiply_adds", "tta")},
-        "runs": [{name: run[name] for name in OF_EACH} for run in runs],
+        "seeds": [run.config.train.seed for run in runs],
+        **{name: summarize([run[name] for run in results]) for name in FIGURES},
+        **{name: results[0][name] for name in ("parameters", "multiply_adds", "tta")},
+        "runs": [{name: run.get(name) for name in OF_EACH} for run in results],
     }
-    write_json(folder / "sweep.json", found)
-    return found
+
+
+def _draw(values: Mapping[str, Sequence[float]], path: Path, *, title: str) -> None:
+    from cifar_jax.runtime.figures import plot_spread  # matplotlib takes a second to import
+
+    plot_spread(values, [summarize(of_one) for of_one in values.values()], path, title=title)
 
 
 def summarize(values: Sequence[float]) -> dict[str, Any]:
@@ -106,4 +241,23 @@ def describe(found: dict[str, Any]) -> str:
             label = {"low": "95 % from", "high": "95 % to"}.get(title, title)
             seconds = f"{found['seconds'][title]:12.0f}"
             lines.append(f"{label:15}" + "".join(f"{v:12.2%}" for v in values) + seconds)
+    return "\n".join(lines)
+
+
+def describe_grid(found: dict[str, Any]) -> str:
+    """The table of a grid: a row a point, its validation accuracy, and the best of all marked."""
+    rows = found["points"]
+    width = max(len(row["folder"]) for row in rows)
+    means = [row[VALIDATION]["mean"] for row in rows if not row["failed"]]
+    lines = [f"{'validation accuracy':{width}}        mean         std    n"]
+    for row in rows:
+        if row["failed"]:
+            lines.append(f"{row['folder']:{width}}  failed: {row['failed']}")
+            continue
+        of_it = row[VALIDATION]
+        std = "" if of_it["std"] is None else f"{of_it['std']:.2%}"
+        best = "  best" if of_it["mean"] == max(means) else ""
+        lines.append(
+            f"{row['folder']:{width}}{of_it['mean']:12.2%}{std:>12}{of_it['n']:5}{best}".rstrip()
+        )
     return "\n".join(lines)

@@ -10,13 +10,14 @@ from cifar_jax.files import write_json
 from cifar_jax.runtime import environment, kernels, loggers
 from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.history import selected_step
-from cifar_jax.runtime.inputs import load_inputs
+from cifar_jax.runtime.inputs import Inputs, load_inputs
 from cifar_jax.runtime.profiling import profiled
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.recovery import recover
 from cifar_jax.runtime.session import Session
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.workdir import Workdir
+from cifar_jax.state import TrainState
 
 
 def train(
@@ -60,7 +61,7 @@ def train(
     """
     run = Workdir(workdir)
     loggers.require(log)
-    if results := _finished(run, config):
+    if results := finished(run, config):
         if profile:
             raise ConfigError(f"--profile: {run.path} is finished: use another --workdir")
         return results
@@ -69,14 +70,9 @@ def train(
         run.claimed() as notes,
         environment.memory_in_words("train.batch_size", config.train.batch_size),
     ):
-        if results := _finished(run, config):  # by the process that has just let go of the folder
+        if results := finished(run, config):  # by the process that has just let go of the folder
             return results
-        try:
-            session = _open(run, config, allow_config_change, notes)
-        except BaseException:
-            for note in notes:  # of checkpoints that were set aside, for one
-                Progress(1, 1).line(note)
-            raise
+        session = open_session(run, config, notes, allow_config_change=allow_config_change)
         trainer, say = session.trainer, session.say
         left = trainer.total_steps - session.step
         with (
@@ -90,22 +86,25 @@ def train(
 def _train(session: Session, command: str, stop: Stop) -> dict[str, Any]:
     config, run = session.config, session.run
     inputs = load_inputs(config, report=session.say)
-    session.say(
-        f"{len(inputs.train[0])} training, {len(inputs.validation[0])} validation and "
-        f"{len(inputs.test[0])} test images; workdir {run.path}"
-    )
-    train_state = session.train(inputs, stop)
-    results = {"command": command, **session.results(train_state, inputs)}
+    session.say(f"{inputs.describe()}; workdir {run.path}")
+    return finish(session, session.train(inputs, stop), inputs, command)
+
+
+def finish(
+    session: Session, train_state: TrainState, inputs: Inputs, command: str, **more: Any
+) -> dict[str, Any]:
+    """Score a run that is over; write its pictures and its results, with ``more`` in them."""
+    results = {"command": command, **session.results(train_state, inputs), **more}
     from cifar_jax.runtime.pictures import draw_pictures  # matplotlib takes a second to import
 
-    draw_pictures(config, run, session.history, inputs, results)
-    write_json(run.results, results)
+    draw_pictures(session.config, session.run, session.history, inputs, results)
+    write_json(session.run.results, results)
     session.loggers.finish(results)
-    session.say(f"done: {run.results}")
+    session.say(f"done: {session.run.results}")
     return results
 
 
-def _finished(run: Workdir, config: Config) -> dict[str, Any] | None:
+def finished(run: Workdir, config: Config) -> dict[str, Any] | None:
     """The results of a finished run, else None."""
     if not run.results.exists():
         return None
@@ -113,8 +112,37 @@ def _finished(run: Workdir, config: Config) -> dict[str, Any] | None:
     return run.read_results()
 
 
-def _open(run: Workdir, config: Config, allow_config_change: bool, notes: list[str]) -> Session:
-    """Find the checkpoint to go on from, if there is one, and say all that is to be known of it."""
+def open_session(
+    run: Workdir,
+    config: Config,
+    notes: list[str],
+    *,
+    allow_config_change: bool = False,
+    name: str = "",
+) -> Session:
+    """Find the checkpoint to go on from, if there is one, and say all that is to be known of it.
+
+    Args:
+      run: claimed.
+      config: of the run.
+      notes: of the claim.
+      allow_config_change: see :func:`train`.
+      name: shown before its lines.
+
+    Returns:
+      The session, of which nothing is compiled yet; and see :func:`train` for what is raised.
+    """
+    try:
+        return _open(run, config, notes, allow_config_change, name)
+    except BaseException:
+        for note in notes:  # of checkpoints that were set aside, for one
+            Progress(1, 1).line(note)
+        raise
+
+
+def _open(
+    run: Workdir, config: Config, notes: list[str], allow_config_change: bool, name: str
+) -> Session:
 
     def needs(progress: dict[str, Any]) -> int | None:
         return selected_step(config.train, progress["history"])
@@ -122,6 +150,7 @@ def _open(run: Workdir, config: Config, allow_config_change: bool, notes: list[s
     found = recover(run.checkpoints, needs, notes.append)
     saved = found.progress if found else {"history": [], "compile_seconds": 0.0}
     session = Session(run, config, saved, found.path if found else None)
+    session.name = name
     session.allow_changes(allow_config_change)
     if found is None:
         _require_nothing_lost(run, config)

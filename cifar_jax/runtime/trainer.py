@@ -27,7 +27,7 @@ CREATE_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
 IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
 SUMS = ("examples", "loss", "correct", "skipped", "seconds")  # of an epoch
 
-Sums = dict[str, float]
+Sums = dict[str, Any]  # numbers; arrays of one a member where there are several
 
 
 def choose_chunk(steps_per_epoch: int, wanted: int) -> int:
@@ -57,20 +57,24 @@ class Trainer:
         initial state and the chunk, or on loading them from the compilation cache.
       loaded: whether the chunk came from that cache.
       layout: of the state in the loop.
+      members: runs in the loop; see members.py.
     """
+
+    members = 1
 
     def __init__(self, config: Config):
         """Make the network and its schedule; nothing is compiled yet."""
         self.config = config
         self.model = network(config)
         self.key = jax.random.key(config.train.seed)
+        self.chunk_key: Any = self.key  # what the chunk gets for it
         self.total_steps = config.steps_per_epoch * config.train.epochs
         self.schedule = optim.make_schedule(config.optim, self.total_steps)
         self.chunk_steps = choose_chunk(config.steps_per_epoch, config.train.chunk_steps)
         images = jnp.zeros((1, *IMAGE_SHAPE))
         shapes = jax.eval_shape(self.model.init, self.key, images)
         packing = state.Packing.of(shapes["params"])
-        self._tx = tx = optim.make_optimizer(config.optim, self.total_steps, packing)
+        tx = optim.make_optimizer(config.optim, self.total_steps, packing)
 
         def create(key: jax.Array) -> state.TrainState:
             variables = self.model.init(stream_key(key, "init"), images)
@@ -95,18 +99,28 @@ class Trainer:
     def train_chunk(self) -> Callable[..., Any]:
         """The compiled chunk of a packed state, see :func:`cifar_jax.steps.make_train_chunk`."""
         with self._compiling():
-            chunk = steps.make_train_chunk(
-                steps.make_train_step(self.layout.apply(self.model.apply), self._tx, self.config),
-                batch_size=self.config.train.batch_size,
-                steps=self.chunk_steps,
-                alternating_flip=self.config.augment.alternating_flip,
-            )
             count = self.config.train_images
             images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
             labels = jax.ShapeDtypeStruct((count,), np.uint8)
-            packed = jax.eval_shape(self.layout.pack, self.abstract_state())
-            lowered = jax.jit(chunk, donate_argnums=0).lower(packed, self.key, images, labels)
-            return lowered.compile()
+            packed = self._abstract_packed()
+            chunk = jax.jit(self._chunk, donate_argnums=0)
+            return chunk.lower(packed, self.chunk_key, images, labels).compile()
+
+    def _chunk(self, packed: Any, key: Any, images: jax.Array, labels: jax.Array) -> Any:
+        return self._chunk_of(self.config)(packed, key, images, labels)
+
+    def _chunk_of(self, config: Config) -> Callable[..., Any]:
+        """The chunk of a config, of which some numbers may be traced."""
+        tx = optim.make_optimizer(config.optim, self.total_steps, self.layout.params)
+        return steps.make_train_chunk(
+            steps.make_train_step(self.layout.apply(self.model.apply), tx, config),
+            batch_size=config.train.batch_size,
+            steps=self.chunk_steps,
+            alternating_flip=config.augment.alternating_flip,
+        )
+
+    def _abstract_packed(self) -> Any:
+        return jax.eval_shape(self.layout.pack, self.abstract_state())
 
     @contextlib.contextmanager
     def _compiling(self) -> Iterator[None]:
@@ -119,7 +133,7 @@ class Trainer:
 
     def train_epoch(
         self,
-        train_state: state.TrainState,
+        train_state: Any,
         epoch: int,
         resident: Any,
         progress: Progress,
@@ -127,7 +141,7 @@ class Trainer:
         so_far: Sums | None = None,
         stop: Callable[[], bool] = lambda: False,
         around_chunk: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
-    ) -> tuple[state.TrainState, Sums]:
+    ) -> tuple[Any, Sums]:
         """Train an epoch, or what is left of it, chunk by chunk.
 
         The host reads metrics at the end of each chunk and nothing else.
@@ -150,37 +164,53 @@ class Trainer:
             or an epoch has no other.
         """
         sums = dict(so_far or dict.fromkeys(SUMS, 0.0))
-        started = time.monotonic() - sums.pop("seconds")
-        packed = jax.device_put(self.layout.pack(jax.device_get(train_state)))
-        done = int(train_state.step) - (epoch - 1) * self.config.steps_per_epoch
+        started = time.monotonic() - np.max(sums.pop("seconds"))
+        packed = self._to_device(train_state)
+        done = self._step(packed) - (epoch - 1) * self.config.steps_per_epoch
         while done < self.config.steps_per_epoch:
             with around_chunk():
                 with jax.transfer_guard("disallow"):
-                    packed, metrics = self.train_chunk(packed, self.key, *resident)
+                    packed, metrics = self.train_chunk(packed, self.chunk_key, *resident)
                 metrics = jax.device_get(metrics)
-            sums = {name: total + float(metrics[name]) for name, total in sums.items()}
+            sums = {name: total + np.asarray(metrics[name], float) for name, total in sums.items()}
             done += self.chunk_steps
-            in_a_row = int(jax.device_get(optax.tree.get(packed.opt_state, "notfinite_count")))
-            if in_a_row >= self.config.optim.nonfinite_limit:
-                step = int(jax.device_get(packed.step))
-                raise TrainingError(
-                    f"epoch {epoch}, step {step}: the loss or the gradient of the last {in_a_row} "
-                    "steps had a NaN or an infinity (optim.nonfinite_limit is "
-                    f"{self.config.optim.nonfinite_limit}); none was applied"
-                )
+            in_a_row = jax.device_get(optax.tree.get(packed.opt_state, "notfinite_count"))
+            for member, count in enumerate(np.ravel(in_a_row)):
+                if count >= self.config.optim.nonfinite_limit:
+                    self._refuse(
+                        member,
+                        f"epoch {epoch}, step {self._step(packed)}: the loss or the gradient of "
+                        f"the last {count} steps had a NaN or an infinity (optim.nonfinite_limit "
+                        f"is {self.config.optim.nonfinite_limit}); none was applied",
+                    )
             progress.advance(
-                self.chunk_steps * self.config.train.batch_size,
-                loss=sums["loss"] / max(sums["examples"], 1),
+                self.chunk_steps * self.config.train.batch_size * self.members,
+                loss=np.sum(sums["loss"]) / max(np.sum(sums["examples"]), 1),
             )
             if done < self.config.steps_per_epoch and stop():
                 break
-        train_state = self.layout.unpack(jax.device_get(packed))
-        if not sums["examples"] and done == self.config.steps_per_epoch:
-            raise TrainingError(
-                f"epoch {epoch}, step {int(train_state.step)}: the loss or the gradient of every "
-                "step had a NaN or an infinity; none was applied"
-            )
-        return train_state, {**sums, "seconds": time.monotonic() - started}
+        for member, examples in enumerate(np.ravel(sums["examples"])):
+            if not examples and done == self.config.steps_per_epoch:
+                self._refuse(
+                    member,
+                    f"epoch {epoch}, step {self._step(packed)}: the loss or the gradient of every "
+                    "step had a NaN or an infinity; none was applied",
+                )
+        return self._to_host(packed), {**sums, "seconds": time.monotonic() - started}
+
+    def _to_device(self, train_state: Any) -> Any:
+        return jax.device_put(self.layout.pack(jax.device_get(train_state)))
+
+    def _to_host(self, packed: Any) -> Any:
+        return self.layout.unpack(jax.device_get(packed))
+
+    def _step(self, packed: Any) -> int:
+        return int(np.max(jax.device_get(packed.step)))
+
+    def _refuse(self, member: int, message: str) -> None:
+        """A run cannot go on."""
+        del member
+        raise TrainingError(message)
 
     def is_whole(self, train_state: state.TrainState) -> bool:
         """Whether the last epoch has had all of its steps."""

@@ -38,15 +38,8 @@ def test_the_config_is_below_200_000_parameters_and_rich_in_computation():
     model = from_config(load_config("configs/200k_best.py").model)
     assert isinstance(model, PreactResNet)
     shapes = jax.eval_shape(model.init, KEY, jnp.zeros((1, 32, 32, 3)))
-    assert count_params(shapes["params"]) == 196_149
+    assert count_params(shapes["params"]) == 197_733
     assert multiply_adds(model) == 50_099_664
-
-
-def test_a_block_starts_as_its_shortcut():
-    x = jax.random.normal(KEY, (8, 6, 6, 5))
-    block = PreactBlock(8, plain.convolutions(5))
-    y, _ = block.init_with_output(KEY, x, train=True)
-    np.testing.assert_array_equal(y, x)
 
 
 @pytest.mark.parametrize(("features", "stride"), [(8, 1), (16, 1), (16, 2)])
@@ -82,7 +75,7 @@ def test_a_block_by_formula(features, stride, train):
     y = conv(jax.nn.relu(norm("norm1", x)), "depthwise1", stride, groups=8)
     y = conv(y, "pointwise1")
     y = conv(jax.nn.relu(norm("norm2", y)), "depthwise2", groups=features)
-    y = conv(y, "pointwise2")
+    y = norm("norm3", conv(y, "pointwise2"))
     gate = y.mean((1, 2)).T @ p["squeeze"]["kernel"] + p["squeeze"]["bias"][None]
     gate = jax.nn.relu(gate) @ p["excite"]["kernel"] + p["excite"]["bias"][None]
     y = y * jax.nn.sigmoid(gate).T[:, None, None, :]

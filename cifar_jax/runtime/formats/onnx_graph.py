@@ -84,6 +84,7 @@ def _preact_block(graph: _Graph, x: str, name: str, stride: int) -> str:
     y = graph.conv(graph.conv(y, f"{name}/depthwise1", stride), f"{name}/pointwise1")
     y = graph.node("Relu", graph.norm(y, f"{name}/norm2"))
     y = graph.conv(graph.conv(y, f"{name}/depthwise2"), f"{name}/pointwise2")
+    y = graph.norm(y, f"{name}/norm3")
     gate = graph.dense(graph.node("GlobalAveragePool", y), f"{name}/squeeze")
     gate = graph.dense(graph.node("Relu", gate), f"{name}/excite")
     y = graph.node("Mul", y, graph.node("Sigmoid", gate))

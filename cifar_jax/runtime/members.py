@@ -1,0 +1,134 @@
+"""Several runs in one compiled loop, side by side: arrays of their states get a leading axis."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cifar_jax import state
+from cifar_jax.config import Config
+from cifar_jax.runtime.compatibility import changes
+from cifar_jax.runtime.trainer import CREATE_OPTIONS, Sums, Trainer, TrainingError
+
+TRACED = {  # numbers that the members may differ in, beside their seeds
+    *("optim.learning_rate", "optim.final_learning_rate", "optim.muon_learning_rate"),
+    *("optim.weight_decay", "optim.muon_weight_decay", "optim.momentum"),
+    *("optim.label_smoothing", "optim.ema_decay"),
+    *("augment.flip", "augment.random_crop", "augment.shift_scale_rotate"),
+    *("augment.brightness_contrast", "augment.hue_saturation_value", "augment.coarse_dropout"),
+    *("augment.ricap", "augment.mixup", "augment.cutmix"),
+}
+
+
+def differing(configs: Sequence[Config]) -> list[str]:
+    """The fields in which configs differ, as ``section.name``, but for ``train.seed``."""
+    found = {change.field for config in configs for change in changes(configs[0], config)}
+    return sorted(found - {"train.seed"})
+
+
+def fit(config: Config, other: Config) -> bool:
+    """Whether the runs of two configs can be trained side by side."""
+    return set(differing([config, other])) <= TRACED
+
+
+class Members(Trainer):
+    """The compiled chunk of several configs; what :class:`Trainer` says of a state, of a list.
+
+    Attributes:
+      failed: why a member can train no more, by its number. Its steps are skipped, as they were.
+    """
+
+    def __init__(self, configs: Sequence[Config], *, vectorized: bool | None = None):
+        """Make the network and the schedules; nothing is compiled yet.
+
+        Args:
+          configs: of the members; any two of them :func:`fit`.
+          vectorized: each operation works on all members, by ``jax.vmap``; else one member's chunk
+            follows another's, by ``jax.lax.map``, with the operations of a single run. By default
+            where that is faster: not on a CPU.
+
+        Raises:
+          ValueError: for configs that differ in other fields.
+        """
+        super().__init__(configs[0])
+        fields = differing(configs)
+        if others := set(fields) - TRACED:
+            raise ValueError(f"members must not differ in {min(others)}")
+        self.members = len(configs)
+        self.vectorized = jax.default_backend() != "cpu" if vectorized is None else vectorized
+        self.failed: dict[int, str] = {}
+        self._seeds = jnp.array([config.train.seed for config in configs], jnp.uint32)
+        keys = jax.vmap(jax.random.key)(self._seeds)
+        varied = {
+            field: jnp.array([_value(config, field) for config in configs], jnp.float32)
+            for field in fields
+        }
+        self.chunk_key = jax.device_put((keys, varied))
+
+    def initial_states(self) -> list[state.TrainState]:
+        """The states before the first step, on the host."""
+        keys, _ = self.chunk_key
+        with self._compiling():
+            create = jax.jit(self._create).lower(keys[0]).compile(CREATE_OPTIONS)
+            return [jax.device_get(create(key)) for key in keys]
+
+    def split(self, sums: Sums) -> list[Sums]:
+        """What :meth:`train_epoch` has summed, for each member."""
+        return [
+            {name: float(np.broadcast_to(total, self.members)[i]) for name, total in sums.items()}
+            for i in range(self.members)
+        ]
+
+    def join(self, parts: Sequence[Sums | None]) -> Sums | None:
+        """The inverse of :meth:`split`, for the members of an epoch that has begun."""
+        begun = [part for part in parts if part]
+        return (
+            {name: np.array([part[name] for part in begun]) for name in begun[0]} if begun else None
+        )
+
+    def _chunk(self, packed: Any, key: Any, images: jax.Array, labels: jax.Array) -> Any:
+        def one(packed: Any, key: jax.Array, varied: dict[str, jax.Array]) -> Any:
+            config = self.config
+            for field, value in varied.items():
+                config = _with(config, field, value)
+            return self._chunk_of(config)(packed, key, images, labels)
+
+        if self.vectorized:
+            return jax.vmap(one)(packed, *key)
+        return jax.lax.map(lambda member: one(*member), (packed, *key))
+
+    def _abstract_packed(self) -> Any:
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((self.members, *x.shape), x.dtype),
+            super()._abstract_packed(),
+        )
+
+    def _to_device(self, train_state: Any) -> Any:
+        packed = [self.layout.pack(jax.device_get(one)) for one in train_state]
+        return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *packed))
+
+    def _to_host(self, packed: Any) -> Any:
+        packed = jax.device_get(packed)
+        return [
+            self.layout.unpack(jax.tree.map(lambda x, i=i: x[i], packed))
+            for i in range(self.members)
+        ]
+
+    def _refuse(self, member: int, message: str) -> None:
+        self.failed.setdefault(member, message)
+        if len(self.failed) == self.members:
+            raise TrainingError(message)
+
+
+def _value(config: Config, field: str) -> Any:
+    section, name = field.split(".")
+    return getattr(getattr(config, section), name)
+
+
+def _with(config: Config, field: str, value: Any) -> Config:
+    section, name = field.split(".")
+    part = dataclasses.replace(getattr(config, section), **{name: value})
+    return dataclasses.replace(config, **{section: part})

@@ -1,0 +1,150 @@
+"""Several runs at once, in one compiled loop; each has a workdir, checkpoints and results."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from cifar_jax.config import Config
+from cifar_jax.runtime import environment, kernels, loggers
+from cifar_jax.runtime.inputs import Inputs, load_inputs
+from cifar_jax.runtime.members import Members
+from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.session import Session
+from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.train import finish, finished, open_session
+from cifar_jax.runtime.trainer import TrainingError
+from cifar_jax.runtime.workdir import Workdir
+from cifar_jax.state import TrainState
+
+
+class Run(NamedTuple):
+    """One of several runs: its config and its folder, whose name is shown before its lines."""
+
+    config: Config
+    folder: Path
+
+
+def train_together(
+    runs: Sequence[Run],
+    *,
+    command: str = "",
+    stop: Stop | None = None,
+    log: Sequence[str] = (),
+    vectorized: bool | None = None,
+) -> dict[Path, str]:
+    """Train several runs side by side, or go on with them; results.json has what each gives.
+
+    Runs that stand at the same step share a compiled loop, so those that were killed between two
+    checkpoints go on in two loops, one after another.
+
+    Args:
+      runs: any two of them :func:`cifar_jax.runtime.members.fit`.
+      command: what the user typed, for the record.
+      stop: see :func:`cifar_jax.runtime.train.train`, which says what is raised, too.
+      log: see there.
+      vectorized: see :class:`cifar_jax.runtime.members.Members`.
+
+    Returns:
+      Why runs could not go on, by folder: those whose losses or gradients stayed non-finite. The
+      others are finished.
+    """
+    loggers.require(log)
+    kernels.network(runs[0].config)
+    failed: dict[Path, str] = {}
+    with contextlib.ExitStack() as stack:
+        batch = runs[0].config.train.batch_size
+        stack.enter_context(environment.memory_in_words("train.batch_size", batch))
+        sessions: list[Session] = []
+        for config, folder in runs:
+            run = Workdir(folder)
+            notes = stack.enter_context(run.claimed())
+            if not finished(run, config):
+                session = open_session(run, config, notes, name=folder.name)
+                opened = loggers.opened(log, run, config, session.history, session.say)
+                session.loggers = stack.enter_context(opened)
+                sessions.append(session)
+        if not sessions:
+            return failed
+        inputs = load_inputs(sessions[0].config, report=sessions[0].say)
+        Progress(1, 1).line(inputs.describe())
+        for step in sorted({session.step for session in sessions}, reverse=True):
+            group = [session for session in sessions if session.step == step]
+            failed |= _train(group, inputs, command, stop or Stop(), vectorized)
+    return failed
+
+
+def _train(
+    sessions: list[Session], inputs: Inputs, command: str, stop: Stop, vectorized: bool | None
+) -> dict[Path, str]:
+    members = Members([session.config for session in sessions], vectorized=vectorized)
+    states = _states(sessions, members)
+    going = [session for session in sessions if not session.is_over()]
+    if going:
+        Progress(1, 1).line(f"compiling the loop of {len(sessions)} runs")
+        members.train_chunk  # noqa: B018  # compiled at its first use
+        for session in sessions:
+            session.tell_compiled(members)
+            session.trainer.compile_seconds += members.compile_seconds
+        _loop(sessions, members, states, inputs, stop)
+    failed = {sessions[i].run.path: message for i, message in members.failed.items()}
+    for session, train_state in zip(sessions, states, strict=True):
+        if session.run.path not in failed:
+            session.tell_patience()
+            finish(session, train_state, inputs, command, side_by_side=len(sessions))
+    return failed
+
+
+def _states(sessions: list[Session], members: Members) -> list[TrainState]:
+    if sessions[0].last is None:
+        return members.initial_states()
+    return [jax.device_get(session.restored()) for session in sessions]
+
+
+def _loop(
+    sessions: list[Session], members: Members, states: list[TrainState], inputs: Inputs, stop: Stop
+) -> None:
+    """Train until all are over; ``states`` end as the last of each."""
+    first, sums = sessions[0], members.join([session.partial for session in sessions])
+    images = first.config.steps_per_epoch * first.config.train.batch_size * len(sessions)
+    steps, per_epoch = first.step, first.config.steps_per_epoch
+    progress = Progress(
+        first.config.train.epochs,
+        images,
+        start_epoch=steps // per_epoch,
+        start_images=steps % per_epoch * images // per_epoch,
+    )
+    for session in sessions:
+        session.progress = progress
+    resident = jax.device_put(inputs.train)
+    with stop.postponed(), progress:
+        while not _all_over(sessions, members) and stop.signum is None:
+            epoch = max(int(one.step) for one in states) // per_epoch + 1
+            moved, sums = members.train_epoch(
+                list(states),
+                epoch,
+                resident,
+                progress,
+                so_far=sums,
+                stop=lambda: stop.signum is not None,
+            )
+            whole = members.is_whole(moved[0])
+            for i, own in enumerate(members.split(sums)):
+                if not sessions[i].is_over() and i not in members.failed:
+                    states[i] = moved[i]
+                    sessions[i].trained(states[i], own, inputs.validation, stop)
+            sums = None if whole else sums
+        for session, train_state in zip(sessions, states, strict=True):
+            session.leave(train_state)
+
+
+def _all_over(sessions: list[Session], members: Members) -> bool:
+    return all(s.is_over() or i in members.failed for i, s in enumerate(sessions))
+
+
+def raise_failed(failed: dict[Path, str]) -> None:
+    """Raise TrainingError for runs that could not go on, in one line."""
+    if failed:
+        raise TrainingError("; ".join(f"{folder}: {why}" for folder, why in failed.items()))
