@@ -182,7 +182,9 @@ def _separable(x, scale, shift, depthwise, pointwise, stride):
 
 
 def _pointwise_with_sums(x, kernel, stride):
-    return _with_sums(pointwise_conv(x[:, ::stride, ::stride], kernel[0, 0]))
+    if stride > 1:  # by itself: jax 0.11's compiler for GPUs aborts where a product takes it in
+        x = jax.lax.optimization_barrier(x[:, ::stride, ::stride])
+    return _with_sums(pointwise_conv(x, kernel[0, 0]))
 
 
 def _pool(x: jax.Array) -> jax.Array:
