@@ -17,8 +17,9 @@ from cifar_jax.data import CLASS_NAMES
 from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import describe_failure, replacing
+from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.pretrained import CARD, WEIGHTS
-from cifar_jax.runtime.score import restore_selected
+from cifar_jax.runtime.score import restore_selected, score_variables
 from cifar_jax.runtime.trainer import Trainer
 from cifar_jax.runtime.workdir import Workdir
 
@@ -48,6 +49,8 @@ def export(
 ) -> dict[str, Any]:
     """Make a folder of weights and card of a finished run's selected epoch, averaged weights.
 
+    They are for float32: those of a run in another type are scored once more, in float32.
+
     Args:
       workdir: of the run.
       folder: to make or replace.
@@ -55,12 +58,13 @@ def export(
       report: told each damaged checkpoint that is passed over.
 
     Returns:
-      The card. Its accuracy is that of results.json: nothing is scored again.
+      The card. Its accuracy is that of results.json, or that in float32.
 
     Raises:
       ConfigError: when the workdir holds no finished run.
       CheckpointError: when the selected epoch's checkpoint is gone or cannot be read.
       WriteError: when the folder cannot be written to.
+      DataError: when what is scored once more cannot be had.
     """
     run, folder = Workdir(workdir), Path(folder)
     config = run.read_config()
@@ -71,16 +75,23 @@ def export(
         raise ConfigError(f"{run.results}: has no {min(missing)}: written by an older version")
     step = results["selected_epoch"] * config.steps_per_epoch
     state = restore_selected(Trainer(config), run, step, report=report)
-    config = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
-        model=dataclasses.replace(config.model, convolutions="auto"),
-    )
     card = {
         "protocol": protocol(config, results),
         **{name: results[source] for name, source in FROM_RESULTS.items()},
         "data_sha256": "synthetic" if config.data.source == "synthetic" else dict(SHA256),
     }
+    trained = config.model.dtype
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
+        model=dataclasses.replace(config.model, convolutions="auto", dtype="float32"),
+    )
+    if trained != config.model.dtype:
+        test = load_inputs(config, report=report).test
+        figures = score_variables(config, state.ema_variables, test)
+        card["protocol"] += f"; then in float32 (in {trained}, as trained, {card['accuracy']:.2%})"
+        card |= {name: figures[name] for name in card.keys() & figures.keys()}
+        card["trained_in"] = {"dtype": trained, "accuracy": results["ema_test_accuracy"]}
     return write_folder(folder, state.ema_variables, config, card, limits=limits)
 
 
