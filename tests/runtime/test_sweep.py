@@ -9,7 +9,7 @@ from tiny_runs import change
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import sweep as sweep_module
 from cifar_jax.runtime.signals import Interrupted
-from cifar_jax.runtime.sweep import describe, summarize, sweep
+from cifar_jax.runtime.sweep import describe, describe_grid, summarize, sweep, sweep_grid
 
 
 def test_summary_by_formula():
@@ -99,3 +99,75 @@ def test_the_table(swept):
     for name in ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "seconds"):
         one[name] = summarize([found["runs"][0][name]])
     assert len(describe(one).splitlines()) == 3
+
+
+def test_side_by_side_gives_the_same(swept, tiny, tmp_path):
+    """On a CPU bit for bit."""
+    _, found = swept
+    again = sweep(change(tiny, train={"epochs": 2}), [3, 1], tmp_path, side_by_side=2)
+    for one, other in zip(found["runs"], again["runs"], strict=True):
+        assert other["weights_sha256"] == one["weights_sha256"]
+        assert (one["side_by_side"], other["side_by_side"]) == (None, 2)
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+GRID = {"optim.learning-rate": ["0.1", "1e6"], "model.stem": ["8", "12"]}
+
+
+@pytest.fixture(scope="module")
+def gridded(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid")
+    config = change(tiny, train={"epochs": 1}, optim={"nonfinite_limit": 3})
+    return folder, sweep_grid(config, GRID, [3, 4], folder, command="the command", side_by_side=4)
+
+
+def test_a_grid_compares_by_validation_accuracy(gridded):
+    folder, found = gridded
+    assert json.loads((folder / "grid.json").read_text()) == found
+    assert [row["values"] for row in found["points"]] == [
+        {"optim.learning-rate": rate, "model.stem": stem}
+        for rate in ("0.1", "1e6")
+        for stem in ("8", "12")
+    ]
+    for row in found["points"][:2]:
+        point = folder / row["folder"]
+        runs = [json.loads((point / f"seed{s}" / "results.json").read_text()) for s in (3, 4)]
+        accuracies = [run["ema_validation_accuracy"] for run in runs]
+        assert row["failed"] is None
+        assert row["accuracies"] == accuracies
+        assert row["ema_validation_accuracy"] == summarize(accuracies)
+        assert {run["side_by_side"] for run in runs} == {4}  # both rates; not the other stem
+        config = json.loads((point / "seed3" / "config.json").read_text())
+        assert str(config["model"]["stem"]) == row["values"]["model.stem"]
+    assert "test" not in json.dumps(found["points"])
+    assert (folder / "grid.png").exists()
+
+
+def test_a_point_that_diverges_is_a_row(gridded):
+    _, found = gridded
+    for row in found["points"][2:]:
+        assert "had a NaN or an infinity" in row["failed"]
+        assert row["ema_validation_accuracy"] is None
+
+
+def test_the_table_of_a_grid(gridded):
+    _, found = gridded
+    lines = describe_grid(found).splitlines()
+    assert len(lines) == 5
+    assert lines[1].startswith("optim.learning-rate=0.1,model.stem=8")
+    assert f"{found['points'][0]['ema_validation_accuracy']['mean']:.2%}" in lines[1]
+    assert sum(line.endswith("best") for line in lines[1:3]) >= 1
+    assert "failed: epoch 1" in lines[3]
+
+
+def test_a_grid_needs_validation_images(tiny, tmp_path):
+    config = change(tiny, data={"validation_examples": 0})
+    with pytest.raises(
+        ConfigError, match=r"data\.validation_examples must be at least 1 for a grid"
+    ):
+        sweep_grid(config, {"optim.momentum": ["0.9"]}, [0], tmp_path)
+
+
+def test_side_by_side_is_checked(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="side_by_side must be at least 1, not 0"):
+        sweep(tiny, [0], tmp_path, side_by_side=0)

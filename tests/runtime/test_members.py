@@ -1,0 +1,132 @@
+"""Runs side by side in one compiled loop are single runs."""
+
+import jax
+import numpy as np
+import pytest
+from tiny_runs import change
+
+from cifar_jax.runtime.inputs import load_inputs
+from cifar_jax.runtime.members import Members, differing, fit
+from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.trainer import Trainer, TrainingError
+
+
+@pytest.fixture(scope="module")
+def config(tiny):
+    return change(
+        tiny,
+        model={"convolutions": "plain"},
+        augment={"cutmix": 0.3, "mixup": 0.3},
+        optim={"optimizer": "muon", "muon_learning_rate": 0.02},
+    )
+
+
+@pytest.fixture(scope="module")
+def resident(config):
+    return jax.device_put(load_inputs(config, report=print).train)
+
+
+def quiet(config, members=1):
+    return Progress(config.train.epochs, config.steps_per_epoch * config.train.batch_size * members)
+
+
+def alone(config, resident, epochs=2):
+    trainer = Trainer(config)
+    state, sums = trainer.initial_state(), {}
+    for epoch in range(1, epochs + 1):
+        state, sums = trainer.train_epoch(state, epoch, resident, quiet(config))
+    return state, sums
+
+
+def together(configs, resident, vectorized, epochs=2):
+    members = Members(configs, vectorized=vectorized)
+    states, sums = members.initial_states(), {}
+    for epoch in range(1, epochs + 1):
+        states, sums = members.train_epoch(states, epoch, resident, quiet(configs[0], len(configs)))
+    return members, states, members.split(sums)
+
+
+@pytest.fixture(scope="module")
+def seeds(config):
+    return [change(config, train={"seed": seed}) for seed in (0, 7)]
+
+
+@pytest.fixture(scope="module")
+def single_runs(seeds, resident):
+    return [alone(one, resident) for one in seeds]
+
+
+def test_mapped_members_have_the_bits_of_single_runs(seeds, single_runs, resident):
+    _, states, sums = together(seeds, resident, vectorized=False)
+    for (state, one), found, other in zip(single_runs, states, sums, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), found)
+        assert {name: one[name] for name in ("loss", "correct", "examples", "skipped")} == {
+            name: other[name] for name in ("loss", "correct", "examples", "skipped")
+        }
+
+
+def test_vectorized_members_agree_with_single_runs(seeds, single_runs, resident):
+    """In the first chunk to rounding; later a ReLU near zero can open or close."""
+    _, states, sums = together(seeds, resident, vectorized=True)
+    for (state, one), found, other in zip(single_runs, states, sums, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+        for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2)
+
+
+def test_members_of_different_seeds_differ(seeds, resident):
+    _, states, _ = together(seeds, resident, vectorized=True, epochs=1)
+    kernels = [state.params["stem"]["kernel"] for state in states]
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_numbers_of_each_member(config, resident, vectorized):
+    """A member with other numbers is the single run with them, but for rounding."""
+    optim = {
+        "learning_rate": 0.2,
+        "final_learning_rate": 0.01,
+        "muon_learning_rate": 0.01,
+        "weight_decay": 5e-3,
+        "muon_weight_decay": 0.1,
+        "momentum": 0.8,
+        "label_smoothing": 0.3,
+        "ema_decay": 0.5,
+    }
+    augment = {"flip": 0.1, "coarse_dropout": 0.9, "mixup": 0.0, "cutmix": 0.9}
+    other = change(config, optim=optim, augment=augment)
+    assert len(differing([config, other])) == len(optim) + len(augment)
+    _, states, sums = together([config, other], resident, vectorized, epochs=1)
+    state, one = alone(other, resident, epochs=1)
+    assert sums[1]["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(states[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2)
+    assert sums[0]["loss"] != pytest.approx(one["loss"], rel=1e-2)
+
+
+def test_what_cannot_be_side_by_side(config):
+    wider = change(config, model={"stem": 16})
+    assert not fit(config, wider)
+    assert fit(config, change(config, train={"seed": 3}, optim={"learning_rate": 0.3}))
+    with pytest.raises(ValueError, match=r"members must not differ in model\.stem"):
+        Members([config, wider])
+
+
+def test_a_member_that_diverges_leaves_the_others_alone(config, resident):
+    wild = change(config, optim={"optimizer": "sgd", "learning_rate": 1e6, "nonfinite_limit": 5})
+    calm = change(wild, optim={"learning_rate": 0.1})
+    members, states, sums = together([calm, wild], resident, vectorized=False, epochs=2)
+    state, one = alone(calm, resident)
+    assert list(members.failed) == [1]
+    assert "the loss or the gradient of the last" in members.failed[1]
+    assert sums[0]["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    np.testing.assert_allclose(
+        states[0].params["head"]["kernel"], state.params["head"]["kernel"], rtol=1e-3, atol=1e-4
+    )
+
+
+def test_all_members_diverge(config, resident):
+    wild = change(config, optim={"optimizer": "sgd", "learning_rate": 1e6, "nonfinite_limit": 5})
+    wilder = change(wild, train={"seed": 1})
+    with pytest.raises(TrainingError, match="the last"):
+        together([wild, wilder], resident, vectorized=False)

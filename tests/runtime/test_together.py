@@ -1,0 +1,141 @@
+"""Several runs in one loop: each has the files of a single run, and they stop and go on."""
+
+import json
+import signal
+
+import pytest
+from tiny_runs import TIMES, change, read_metrics
+
+from cifar_jax.errors import ConfigError
+from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.signals import Interrupted, listening
+from cifar_jax.runtime.together import Run, train_together
+from cifar_jax.runtime.train import train
+
+SAME = ("ema_test_accuracy", "test_loss", "selected_epoch", "weights_sha256", "confusion")
+
+
+@pytest.fixture(scope="module")
+def runs(tiny):
+    """Two seeds, one with another rate."""
+    other = change(tiny, train={"seed": 5}, optim={"label_smoothing": 0.1})
+    return [tiny, other]
+
+
+@pytest.fixture(scope="module")
+def together(runs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together")
+    found = [Run(config, folder / f"run{i}") for i, config in enumerate(runs)]
+    assert train_together(found, command="the command") == {}
+    return folder
+
+
+def results(folder, i):
+    return json.loads((folder / f"run{i}" / "results.json").read_text())
+
+
+def test_each_is_a_single_run(whole, together, runs, tmp_path):
+    """The one of the tiny config has the bits of ``whole``, which was trained alone."""
+    folder, alone = whole
+    found = results(together, 0)
+    assert {name: found[name] for name in SAME} == {name: alone[name] for name in SAME}
+    assert found["side_by_side"] == 2
+    assert found["command"] == "the command"
+    rows, expected = read_metrics(together / "run0"), read_metrics(folder)
+    for row, other in zip(rows, expected, strict=True):
+        assert {k: row[k] for k in row.keys() - TIMES} == {k: other[k] for k in row.keys() - TIMES}
+    single = train(runs[1], tmp_path / "single")
+    assert {name: results(together, 1)[name] for name in SAME} == {
+        name: single[name] for name in SAME
+    }
+    for name in ("curves.png", "confusion.png", "config.json", "log.txt"):
+        assert (together / "run1" / name).exists()
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 4, 7])  # two are an epoch
+def test_stopped_and_continued(together, runs, tmp_path, chunks):
+    found = [Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)]
+    advance, calls = Progress.advance, []
+
+    def interrupt(self, *args, **values):
+        calls.append(args)
+        if len(calls) == chunks:
+            signal.raise_signal(signal.SIGTERM)
+        advance(self, *args, **values)
+
+    with pytest.MonkeyPatch.context() as patch, listening() as asked:
+        patch.setattr(Progress, "advance", interrupt)
+        with pytest.raises(Interrupted):
+            train_together(found, stop=asked)
+    assert not (tmp_path / "run0" / "results.json").exists()
+    assert train_together(found) == {}
+    for i in range(2):
+        again, before = results(tmp_path, i), results(together, i)
+        assert {name: again[name] for name in SAME} == {name: before[name] for name in SAME}
+
+
+def test_at_different_steps_after_a_kill(together, runs, tmp_path):
+    """One was saved after an epoch that the other has to train again."""
+    found = [Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)]
+    with pytest.MonkeyPatch.context() as patch:
+        from cifar_jax.runtime import checkpoint
+
+        real, saved = checkpoint.save, []
+
+        def save(folder, state, progress):
+            if len(saved) == 3:
+                raise KeyboardInterrupt
+            saved.append(folder)
+            return real(folder, state, progress)
+
+        patch.setattr(checkpoint, "save", save)
+        with pytest.raises(KeyboardInterrupt):
+            train_together(found)
+    steps = [
+        max(int(path.name) for path in (run.folder / "checkpoints").iterdir() if path.is_dir())
+        for run in found
+    ]
+    assert steps[0] == 2 * steps[1]
+    assert train_together(found) == {}
+    for i in range(2):
+        again, before = results(tmp_path, i), results(together, i)
+        assert again["weights_sha256"] == before["weights_sha256"]
+        assert again["side_by_side"] == 1
+
+
+def test_finished_ones_are_left_alone(together, runs):
+    found = [Run(config, together / f"run{i}") for i, config in enumerate(runs)]
+    before = [results(together, i) for i in range(2)]
+    assert train_together(found) == {}
+    assert [results(together, i) for i in range(2)] == before
+
+
+def test_patience_of_each(tiny, tmp_path):
+    """One that learns nothing is over early; the other goes on."""
+    train_ = {"patience": 1, "epochs": 3}
+    still = change(tiny, train=train_, optim={"learning_rate": 1e-12, "ema_decay": 0.0})
+    moves = change(tiny, train=train_, optim={"ema_decay": 0.0})
+    found = [Run(still, tmp_path / "still"), Run(moves, tmp_path / "moves")]
+    assert train_together(found) == {}
+    epochs = [len(read_metrics(run.folder)) for run in found]
+    singles = [train(run.config, tmp_path / f"single{i}") for i, run in enumerate(found)]
+    assert epochs == [single["epochs"] for single in singles]
+    assert epochs[0] == 2
+    assert "stopped: no gain in 1 epochs" in (tmp_path / "still" / "log.txt").read_text()
+
+
+def test_one_fails(tiny, tmp_path):
+    tiny = change(tiny, optim={"nonfinite_limit": 5})
+    wild = change(tiny, optim={"learning_rate": 1e6})
+    found = [Run(tiny, tmp_path / "calm"), Run(wild, tmp_path / "wild")]
+    failed = train_together(found)
+    assert list(failed) == [tmp_path / "wild"]
+    assert "had a NaN or an infinity" in failed[tmp_path / "wild"]
+    assert (tmp_path / "calm" / "results.json").exists()
+    assert not (tmp_path / "wild" / "results.json").exists()
+
+
+def test_a_folder_in_use(tiny, tmp_path):
+    found = [Run(tiny, tmp_path / "same"), Run(tiny, tmp_path / "same")]
+    with pytest.raises(ConfigError, match="in use"):
+        train_together(found)
