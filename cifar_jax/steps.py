@@ -124,7 +124,12 @@ def make_train_step(
 
 
 def make_train_chunk(
-    train_step: TrainStep, *, batch_size: int, steps: int, alternating_flip: bool = False
+    train_step: TrainStep,
+    *,
+    batch_size: int,
+    steps: int,
+    alternating_flip: bool = False,
+    place: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> Callable[..., Any]:
     """Make the function that does several updates in one ``lax.scan``.
 
@@ -133,6 +138,7 @@ def make_train_chunk(
       batch_size: B.
       steps: of one call; it must divide the steps of an epoch, N // B.
       alternating_flip: mirror each image in every other epoch, before the step gets it.
+      place: says where a batch lies, as ``jax.lax.with_sharding_constraint`` does.
 
     Returns:
       ``(state, key, images, labels) -> (state, metrics)`` for a resident training set, images
@@ -152,7 +158,7 @@ def make_train_chunk(
             chosen = images[rows]
             if alternating_flip:
                 chosen = augment.alternating_flip(stream_key(key, "flip"), chosen, rows, epoch)
-            return train_step(state, key, (chosen, labels[rows]))
+            return train_step(state, key, place((chosen, labels[rows])))
 
         state, metrics = jax.lax.scan(body, state, jnp.arange(steps, dtype=jnp.int32))
         return state, jax.tree.map(jnp.sum, metrics)

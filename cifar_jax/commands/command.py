@@ -1,6 +1,8 @@
 """What a command is, and the options that several have."""
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -55,6 +57,32 @@ def add_workdir(parser: argparse.ArgumentParser, default: str = "seed<seed>") ->
 def add_require_gpu(parser: argparse.ArgumentParser) -> None:
     """Add --require-gpu."""
     parser.add_argument("--require-gpu", action="store_true", help="refuse to run without a GPU")
+
+
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run of several processes."""
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes that SLURM or Open MPI has started; see docs/scaling.md",
+    )
+    parser.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="or: where the first one listens"
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+
+
+def _join(options: Options) -> None:
+    given = (getattr(options, name, None) for name in ("coordinator", "processes", "process"))
+    coordinator, processes, process = given
+    if {coordinator, processes, process} == {None} and not getattr(options, "distributed", False):
+        return
+    from cifar_jax.runtime import cluster
+
+    cluster.join(coordinator, processes, process)
+    if not cluster.is_first():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
@@ -115,10 +143,11 @@ def workdir_of(options: Options, config: Config) -> Path:
 
 
 def prepare(options: Options) -> None:
-    """Look for a GPU if one is asked for, and keep what is compiled."""
+    """Meet other processes, look for a GPU if one is asked for, and keep what is compiled."""
     from cifar_jax.runtime.compilation_cache import enable_compilation_cache
     from cifar_jax.runtime.environment import require_device
 
+    _join(options)
     require_device(gpu=options.require_gpu)
     enable_compilation_cache(note)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cifar_jax.commands.command import (
     Command,
     Options,
+    add_cluster,
     add_config,
     add_log,
     add_require_gpu,
@@ -22,6 +23,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_workdir(parser)
     add_require_gpu(parser)
     add_log(parser)
+    add_cluster(parser)
     parser.add_argument(
         "--profile",
         type=int,

@@ -98,7 +98,7 @@ def _reserve(path: Path, needed: int) -> None:
 
 def _write_state(path: Path, state: TrainState, needed: int) -> None:
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
             checkpointer.save(path, state)
             checkpointer.wait_until_finished()
     except (ValueError, RuntimeError) as error:  # tensorstore's, for what the system refuses
@@ -107,6 +107,17 @@ def _write_state(path: Path, state: TrainState, needed: int) -> None:
             f"{path}: cannot be written: {reason:.300}: {needed:,} bytes needed, "
             f"{free_bytes(path):,} free"
         ) from error
+
+
+def _by_itself() -> dict[str, Any]:
+    """Options of orbax for one of several processes, each of which writes its own checkpoints."""
+    if jax.process_count() == 1:
+        return {}
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+    return {"multiprocessing_options": options}
 
 
 def restore(path: Path, like: TrainState) -> TrainState:
@@ -123,10 +134,10 @@ def restore(path: Path, like: TrainState) -> TrainState:
       CheckpointError: when it is damaged or belongs to another network.
     """
     _check(path)
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # wherever it was written
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # wherever it was written
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
-        with signals_wait(), ocp.StandardCheckpointer() as checkpointer:
+        with signals_wait(), ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
             return checkpointer.restore(path.absolute() / "state", target)
     except (ValueError, KeyError, OSError) as error:
         reason = " ".join(str(error).split())

@@ -36,15 +36,17 @@ def device() -> dict[str, Any]:
 
     Returns:
       platform ("cpu", "gpu"), kind (the model's name), count of devices, and cores this process
-      may use.
+      may use; of several processes their number too, and the devices of all.
     """
     devices = jax.local_devices()
+    several = {"processes": jax.process_count()} if jax.process_count() > 1 else {}
     kind = devices[0].device_kind
     return {
         "platform": devices[0].platform,
         "kind": _processor() if devices[0].platform == "cpu" else kind,
-        "count": len(devices),
+        "count": jax.device_count(),
         "cpu_cores": cpu_cores(),
+        **several,
     }
 
 
@@ -103,6 +105,10 @@ def device_line() -> str:
     """One line for people: ``cifar_jax 0.1.0, jax 0.10.2, cpu: AMD EPYC (2 cores)``."""
     version, found = versions(), device()
     size = f"{found['cpu_cores']} cores" if found["platform"] == "cpu" else f"{found['count']} x"
+    if found["platform"] == "cpu" and found["count"] > 1:
+        size += f", {found['count']} devices"
+    if "processes" in found:
+        size += f", {found['processes']} processes"
     return (
         f"cifar_jax {version['cifar_jax']}, jax {version['jax']}, "
         f"{found['platform']}: {found['kind']} ({size})"

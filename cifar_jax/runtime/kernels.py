@@ -55,6 +55,8 @@ def obstacle(config: Config) -> str:
         return f"they compute in float32, and model.dtype is {config.model.dtype}"
     if jax.default_backend() != "cpu":
         return "they run on a CPU"
+    if jax.device_count() > 1:
+        return f"they run on one device, and there are {jax.device_count()}"
     return load().missing
 
 

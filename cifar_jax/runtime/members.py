@@ -7,11 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
 from cifar_jax import state
 from cifar_jax.config import Config
 from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.trainer import CREATE_OPTIONS, Sums, Trainer, TrainingError
+from cifar_jax.steps import Batch
 
 TRACED = {  # numbers that the members may differ in, beside their seeds
     *("optim.learning_rate", "optim.final_learning_rate", "optim.muon_learning_rate"),
@@ -48,17 +50,19 @@ class Members(Trainer):
           configs: of the members; any two of them :func:`fit`.
           vectorized: each operation works on all members, by ``jax.vmap``; else one member's chunk
             follows another's, by ``jax.lax.map``, with the operations of a single run. By default
-            where that is faster: not on a CPU.
+            where that is faster: not on a single CPU. Vectorised members whose number is a multiple
+            of the devices are spread over them; else they are on the first.
 
         Raises:
           ValueError: for configs that differ in other fields.
         """
+        self.members = len(configs)
+        several = jax.default_backend() != "cpu" or jax.device_count() > 1
+        self.vectorized = several if vectorized is None else vectorized
         super().__init__(configs[0])
         fields = differing(configs)
         if others := set(fields) - TRACED:
             raise ValueError(f"members must not differ in {min(others)}")
-        self.members = len(configs)
-        self.vectorized = jax.default_backend() != "cpu" if vectorized is None else vectorized
         self.failed: dict[int, str] = {}
         self._seeds = jnp.array([config.train.seed for config in configs], jnp.uint32)
         keys = jax.vmap(jax.random.key)(self._seeds)
@@ -66,7 +70,19 @@ class Members(Trainer):
             field: jnp.array([_value(config, field) for config in configs], jnp.float32)
             for field in fields
         }
-        self.chunk_key = jax.device_put((keys, varied))
+        self.chunk_key = jax.device_put((keys, varied), self._state_sharding())
+
+    def _mesh(self) -> Mesh | None:
+        devices = jax.devices()
+        if not self.vectorized or len(devices) == 1 or self.members % len(devices):
+            return None
+        return Mesh(np.array(devices), ("members",))
+
+    def _state_sharding(self) -> NamedSharding | None:
+        return self._sharding("members")
+
+    def _spread(self, batch: Batch) -> Batch:
+        return batch  # of a member, which is on one device
 
     def initial_states(self) -> list[state.TrainState]:
         """The states before the first step, on the host."""
@@ -108,7 +124,7 @@ class Members(Trainer):
 
     def _to_device(self, train_state: Any) -> Any:
         packed = [self.layout.pack(jax.device_get(one)) for one in train_state]
-        return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *packed))
+        return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *packed), self._state_sharding())
 
     def _to_host(self, packed: Any) -> Any:
         packed = jax.device_get(packed)

@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from cifar_jax import models
 from cifar_jax.config import Config, from_dict, to_dict
-from cifar_jax.runtime import checkpoint, environment
+from cifar_jax.runtime import checkpoint, cluster, environment
 from cifar_jax.runtime.compatibility import check_resumable, differences
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.finite import require_finite, require_finite_weights
@@ -116,16 +115,16 @@ class Session:
         if not over:
             trainer.train_chunk  # noqa: B018  # compiled at its first use
             self.tell_compiled(trainer)
-            resident = jax.device_put(inputs.train)
+            resident = trainer.put(inputs.train)
             with stop.postponed(), self.progress:
-                while not self.is_over() and stop.signum is None:
+                while not self.is_over() and not cluster.asked_to_stop(stop):
                     train_state, sums = trainer.train_epoch(
                         train_state,
                         len(self.history) + 1,
                         resident,
                         self.progress,
                         so_far=self.partial,
-                        stop=lambda: stop.signum is not None,
+                        stop=lambda: cluster.asked_to_stop(stop),
                         around_chunk=self.around_chunk,
                     )
                     self.trained(train_state, sums, inputs.validation, stop)
@@ -169,6 +168,7 @@ class Session:
         if len(validation[0]):
             row |= _validate(config, train_state, validation)
         row["seconds"] = sums["seconds"] + time.monotonic() - started
+        row = cluster.of_first(row)
         self.partial = None
         self.history.append(row)
         self.run.append_metrics(row)
@@ -201,6 +201,9 @@ class Session:
         """Save a checkpoint; older ones go once it is on the disk."""
         run, config = self.run, self.config
         require_finite_weights(train_state)
+        self.step = int(train_state.step)
+        if not cluster.is_first():
+            return
         progress = {
             "history": self.history,
             "partial": self.partial,
@@ -212,7 +215,6 @@ class Session:
             "log_bytes": run.log_size(),
         }
         checkpoint.save(run.checkpoints, train_state, progress)
-        self.step = int(train_state.step)
         keep = list(checkpoint.steps(run.checkpoints))[-config.train.keep_checkpoints :]
         if (best := selected_step(config.train, self.history)) is not None:
             keep.append(best)

@@ -7,7 +7,7 @@ from typing import Any
 from cifar_jax.config import Config
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
-from cifar_jax.runtime import environment, kernels, loggers
+from cifar_jax.runtime import cluster, environment, kernels, loggers
 from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.history import selected_step
 from cifar_jax.runtime.inputs import Inputs, load_inputs
@@ -37,7 +37,8 @@ def train(
 
     Args:
       config: checked by ``load_config``.
-      workdir: folder of the run; see workdir.py. A finished run in it is returned as it is.
+      workdir: folder of the run; see workdir.py. A finished run in it is returned as it is. Of
+        several processes only the first writes there, see cluster.py.
       command: what the user typed, for the record.
       allow_config_change: go on with other values of the fields that decide a result; which ones
         can change is in compatibility.py.
@@ -59,8 +60,22 @@ def train(
       WriteError: when the disk is full, or the workdir cannot be written to.
       Interrupted: when it was asked to stop; the same call goes on.
     """
-    run = Workdir(workdir)
     loggers.require(log)
+    with cluster.own_workdir(Path(workdir)) as own:
+        if not cluster.is_first():
+            log, profile = (), 0
+        return _run(config, Workdir(own), command, allow_config_change, stop, log, profile)
+
+
+def _run(
+    config: Config,
+    run: Workdir,
+    command: str,
+    allow_config_change: bool,
+    stop: Stop | None,
+    log: Sequence[str],
+    profile: int,
+) -> dict[str, Any]:
     if results := finished(run, config):
         if profile:
             raise ConfigError(f"--profile: {run.path} is finished: use another --workdir")
@@ -87,7 +102,9 @@ def _train(session: Session, command: str, stop: Stop) -> dict[str, Any]:
     config, run = session.config, session.run
     inputs = load_inputs(config, report=session.say)
     session.say(f"{inputs.describe()}; workdir {run.path}")
-    return finish(session, session.train(inputs, stop), inputs, command)
+    train_state = session.train(inputs, stop)
+    mine = finish(session, train_state, inputs, command) if cluster.is_first() else None
+    return cluster.of_first(mine)
 
 
 def finish(

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cifar_jax import optim, state, steps
 from cifar_jax.config import IMAGE_SIDE, Config
-from cifar_jax.errors import CifarJaxError
+from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import cache_hits
@@ -52,6 +53,9 @@ class TrainingError(CifarJaxError):
 class Trainer:
     """The network, the schedule and the compiled chunk of a config.
 
+    With several devices each batch is spread over them and the state is on each: one program, of
+    which XLA makes a part for each device, with the batch statistics of the whole batch.
+
     Attributes:
       compile_seconds: time spent before the first step on tracing, lowering and compiling the
         initial state and the chunk, or on loading them from the compilation cache.
@@ -63,11 +67,16 @@ class Trainer:
     members = 1
 
     def __init__(self, config: Config):
-        """Make the network and its schedule; nothing is compiled yet."""
+        """Make the network and its schedule; nothing is compiled yet.
+
+        Raises:
+          ConfigError: for a batch that cannot be spread over the devices.
+        """
         self.config = config
+        self.mesh = self._mesh()
         self.model = network(config)
         self.key = jax.random.key(config.train.seed)
-        self.chunk_key: Any = self.key  # what the chunk gets for it
+        self.chunk_key: Any = self._key_everywhere()  # what the chunk gets for it
         self.total_steps = config.steps_per_epoch * config.train.epochs
         self.schedule = optim.make_schedule(config.optim, self.total_steps)
         self.chunk_steps = choose_chunk(config.steps_per_epoch, config.train.chunk_steps)
@@ -85,6 +94,28 @@ class Trainer:
         self.compile_seconds = 0.0
         self.loaded = False
 
+    def _mesh(self) -> Mesh | None:
+        """All devices, over which each batch is spread; None for a single one."""
+        devices, size = jax.devices(), self.config.train.batch_size
+        if size % len(devices):
+            raise ConfigError(
+                f"train.batch_size must be a multiple of the {len(devices)} devices, not {size}"
+            )
+        return Mesh(np.array(devices), ("data",)) if len(devices) > 1 else None
+
+    def _sharding(self, *axes: str) -> NamedSharding | None:
+        return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec(*axes))
+
+    def _key_everywhere(self) -> jax.Array:
+        if (everywhere := self._sharding()) is None:
+            return self.key
+        make = jax.jit(jax.random.key, static_argnums=0, out_shardings=everywhere)
+        return make(self.config.train.seed)
+
+    def put(self, tree: Any) -> Any:
+        """Put the host's arrays on the device, or on each of them."""
+        return jax.device_put(tree, self._sharding())
+
     def initial_state(self) -> state.TrainState:
         """The state before the first step."""
         with self._compiling():
@@ -100,11 +131,23 @@ class Trainer:
         """The compiled chunk of a packed state, see :func:`cifar_jax.steps.make_train_chunk`."""
         with self._compiling():
             count = self.config.train_images
-            images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
-            labels = jax.ShapeDtypeStruct((count,), np.uint8)
-            packed = self._abstract_packed()
-            chunk = jax.jit(self._chunk, donate_argnums=0)
+            everywhere, state_sharding = self._sharding(), self._state_sharding()
+            images, labels = (
+                jax.ShapeDtypeStruct(shape, np.uint8, sharding=everywhere)
+                for shape in ((count, *IMAGE_SHAPE), (count,))
+            )
+            packed = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=state_sharding),
+                self._abstract_packed(),
+            )
+            out: dict[str, Any] = (
+                {} if everywhere is None else {"out_shardings": (state_sharding, everywhere)}
+            )
+            chunk = jax.jit(self._chunk, donate_argnums=0, **out)
             return chunk.lower(packed, self.chunk_key, images, labels).compile()
+
+    def _state_sharding(self) -> NamedSharding | None:
+        return self._sharding()
 
     def _chunk(self, packed: Any, key: Any, images: jax.Array, labels: jax.Array) -> Any:
         return self._chunk_of(self.config)(packed, key, images, labels)
@@ -117,7 +160,13 @@ class Trainer:
             batch_size=config.train.batch_size,
             steps=self.chunk_steps,
             alternating_flip=config.augment.alternating_flip,
+            place=self._spread,
         )
+
+    def _spread(self, batch: steps.Batch) -> steps.Batch:
+        """Say that a batch is spread over the devices; all that follows from it is XLA's."""
+        spread = self._sharding("data")
+        return batch if spread is None else jax.lax.with_sharding_constraint(batch, spread)
 
     def _abstract_packed(self) -> Any:
         return jax.eval_shape(self.layout.pack, self.abstract_state())
@@ -199,7 +248,7 @@ class Trainer:
         return self._to_host(packed), {**sums, "seconds": time.monotonic() - started}
 
     def _to_device(self, train_state: Any) -> Any:
-        return jax.device_put(self.layout.pack(jax.device_get(train_state)))
+        return self.put(self.layout.pack(jax.device_get(train_state)))
 
     def _to_host(self, packed: Any) -> Any:
         return self.layout.unpack(jax.device_get(packed))

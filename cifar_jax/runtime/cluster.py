@@ -1,0 +1,135 @@
+"""Several processes that train one run: how they meet, and what they agree on.
+
+All of them do the same; the arrays of the loop are spread over the devices of all. The first one's
+workdir is the run's. The others begin with a copy of it in a temporary folder, which is thrown
+away: no file system has to be shared.
+"""
+
+import contextlib
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cifar_jax.errors import CifarJaxError, ConfigError
+from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.workdir import Workdir
+
+NEEDED = ("config.json", "metrics.jsonl", "log.txt", "results.json", "checkpoints")
+TIMEOUT = 300  # seconds in which all processes must have come
+HEARTBEAT = 30  # seconds without a sign of a process after which the others end
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Meet the other processes; before jax looks for devices.
+
+    Args:
+      coordinator: address and port of the first process; None to take all three from SLURM, Open
+        MPI or another launcher that jax knows.
+      processes: how many there are.
+      process: which one this is, from 0.
+
+    Raises:
+      ConfigError: when they do not meet, or only some of the three are given.
+    """
+    given = [coordinator, processes, process]
+    if None in given and given != [None] * 3:
+        raise ConfigError("--coordinator, --processes and --process belong together")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise ConfigError(f"--process must be from 0 to {processes - 1}, not {process}")
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            initialization_timeout=TIMEOUT,
+            heartbeat_timeout_seconds=HEARTBEAT,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"the processes do not meet: {' '.join(str(error).split())}") from error
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and speaks; a single one is."""
+    return jax.process_index() == 0
+
+
+def asked_to_stop(stop: Stop) -> bool:
+    """Whether any of the processes was asked to stop; all must ask this at the same time.
+
+    Then ``stop.signum`` is set in all of them, so that they stop after the same step.
+    """
+    if jax.process_count() > 1:
+        from jax.experimental.multihost_utils import process_allgather
+
+        signals = np.asarray(process_allgather(np.int32(stop.signum or 0)))
+        stop.signum = int(signals.max()) or None
+    return stop.signum is not None
+
+
+def of_first(value: Any) -> Any:
+    """What the first process has for a JSON value, in all; each must call it at the same time."""
+    if jax.process_count() == 1:
+        return value
+    return json.loads(_broadcast(json.dumps(value).encode()))
+
+
+@contextlib.contextmanager
+def own_workdir(path: Path) -> Iterator[Path]:
+    """Give each process a workdir with the same content; see above.
+
+    Args:
+      path: the run's.
+
+    Yields:
+      ``path`` in the first process, and in each other a folder that is removed after the block.
+
+    Raises:
+      ConfigError: in all of them, when the first cannot use ``path``.
+    """
+    if jax.process_count() == 1:
+        yield path
+        return
+    problem, content = "", b""
+    if is_first():
+        try:
+            with Workdir(path).claimed():
+                content = _pack(path)
+        except CifarJaxError as error:
+            problem = str(error)
+    if problem := of_first(problem):
+        raise ConfigError(problem)
+    content = _broadcast(content)
+    if is_first():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="cifar_jax-") as folder:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def _pack(path: Path) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name in NEEDED:
+            if (path / name).exists():
+                archive.add(path / name, name)
+    return content.getvalue()
+
+
+def _broadcast(content: bytes) -> bytes:
+    """Bytes of the first process, in all."""
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    size = int(np.asarray(broadcast_one_to_all(np.int32(len(content)))))
+    padded = np.zeros(size, np.uint8)
+    if is_first():
+        padded[:] = np.frombuffer(content, np.uint8)
+    return np.asarray(broadcast_one_to_all(padded)).astype(np.uint8).tobytes()
