@@ -2,7 +2,16 @@
 
     python main.py --config configs/200k_tuned.py
 
-Not yet run at 200 epochs, and not searched at that length: docs/gpu-queue.md has the commands.
+Measured 2026-11-26 on an NVIDIA H100, jax 0.11.2, bfloat16, seeds 0 to 4 side by side:
+
+    python main.py sweep --config configs/200k_tuned.py --model.dtype bfloat16 \
+        --eval.batch-size 1000 --train.checkpoint-every 50
+
+Last epoch, averaged weights, no test-time augmentation: 90.50, 90.28, 90.20, 90.36 and 90.94 % on
+the test set, mean 90.46 %, std 0.29 (n = 5), in 4.7 minutes for all five together. JSON:
+results/2026-11-26-h100-tuned. The aim is 93.57 %. Eight trials of 40 epochs came before it
+(docs/recipes.md). Not searched at 200 epochs, not run for more, and not trained in float32 on a
+GPU: docs/gpu-queue.md has the commands.
 """
 
 from cifar_jax.config import (
@@ -36,13 +45,14 @@ def get_config() -> Config:
             optimizer="muon",
             learning_rate=0.4,
             muon_learning_rate=0.02,
+            muon_weight_decay=0.05,
             schedule="linear",
             warmup=0.2,
             nesterov=True,
             weight_decay=5e-4,
             clip_norm=0.0,
             label_smoothing=0.05,
-            ema_decay=0.999,
+            ema_decay=0.99,
         ),
         train=TrainConfig(epochs=200, patience=0),
         eval=EvalConfig(tta="flip"),
