@@ -32,12 +32,24 @@ def exported(whole, tmp_path_factory):
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
 def test_what_comes_along_is_whole_and_has_its_results(folder):
-    """Its accuracy is that of a results.json in results/, of the config beside it."""
+    """Its accuracy is that of the one results.json in results/ whose config it has.
+
+    Of a run in bfloat16 that is what "trained_in" has; the card's own is near it, in float32.
+    """
     net = cifar_jax.load(folder)
     assert net.config.data.source != "synthetic"
+    assert net.config.model.dtype == "float32"
     found = [json.loads(path.read_text()) for path in ROOT.glob("results/**/results.json")]
     (results,) = [r for r in found if r["config_sha256"] == net.card["config_sha256"]]
-    assert net.card["accuracy"] == results["ema_test_accuracy"]
+    assert net.card["seed"] == results["seed"] == net.config.train.seed
+    if "trained_in" in net.card:
+        trained = net.card["trained_in"]
+        as_trained = change(net.config, model={"dtype": "bfloat16"})
+        assert as_trained.sha256 == results["config_sha256"]
+        assert trained == {"dtype": "bfloat16", "accuracy": results["ema_test_accuracy"]}
+        assert abs(net.card["accuracy"] - trained["accuracy"]) <= 0.003
+    else:
+        assert net.card["accuracy"] == results["ema_test_accuracy"]
     assert net.card["parameters"] == count_params(net.variables["params"]) < 200_000
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     np.testing.assert_allclose(net.predict(images).sum(1), 1, atol=1e-5)
