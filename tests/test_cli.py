@@ -260,6 +260,12 @@ def test_ctrl_c_and_again(smoke, tmp_path):
         ("sweep --config configs/smoke.py --grid optim.momentm=0.1", "did you mean --optim.moment"),
         ("sweep --config configs/smoke.py --grid optim.momentum=x", "momentum"),
         ("sweep --config configs/smoke.py --grid train.seed=1,2", "--train.seed: a sweep takes"),
+        ("train --config configs/smoke.py --processes 2", "--process belong together"),
+        (
+            "train --config configs/smoke.py --coordinator a:1 --processes 2 --process 2",
+            "--process must be from 0 to 1, not 2",
+        ),
+        ("train --config configs/smoke.py --distributed", "the processes do not meet"),
         ("sweep --config configs/smoke.py --side-by-side 0", "must be at least 1, not 0"),
         ("predict", "FILE or FOLDER is required"),
         ("predict nowhere --weights nowhere", "nowhere: cannot be read: No such file"),

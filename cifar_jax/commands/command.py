@@ -1,13 +1,11 @@
 """What a command is, and the options that several have."""
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cifar_jax.commands.console import note
+from cifar_jax.commands.console import drop_output, note
 from cifar_jax.config import Config, load_config, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.overrides import override
@@ -82,7 +80,7 @@ def _join(options: Options) -> None:
 
     cluster.join(coordinator, processes, process)
     if not cluster.is_first():
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # until the end
+        drop_output()
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:

@@ -56,8 +56,9 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     config, grid = configure(options, overrides), _read_grid(options.grid)
     if any(word.startswith("--train.seed") for word in (*overrides, *(f"--{f}" for f in grid))):
         raise ConfigError("--train.seed: a sweep takes --seeds instead")
+    from cifar_jax.runtime.describe import describe_grid, describe_sweep
     from cifar_jax.runtime.signals import listening
-    from cifar_jax.runtime.sweep import describe, describe_grid, sweep, sweep_grid
+    from cifar_jax.runtime.sweep import sweep, sweep_grid
 
     prepare(options)
     kind = "grid" if grid else "sweep"
@@ -68,7 +69,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         if grid:
             text = describe_grid(sweep_grid(config, grid, options.seeds, folder, **how))
         else:
-            text = describe(sweep(config, options.seeds, folder, **how))
+            text = describe_sweep(sweep(config, options.seeds, folder, **how))
     print_what_is_saved(f"{text}\n{folder / kind}.json")
 
 

@@ -57,7 +57,8 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
             log=options.log,
             profile=options.profile,
         )
-    print_what_is_saved(describe_results(results, workdir))
+    if results:
+        print_what_is_saved(describe_results(results, workdir))
 
 
 TRAIN = Command(

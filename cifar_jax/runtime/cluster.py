@@ -68,8 +68,10 @@ def asked_to_stop(stop: Stop) -> bool:
     if jax.process_count() > 1:
         from jax.experimental.multihost_utils import process_allgather
 
-        signals = np.asarray(process_allgather(np.int32(stop.signum or 0)))
-        stop.signum = int(signals.max()) or None
+        signum = int(np.asarray(process_allgather(np.int32(stop.signum or 0))).max())
+        if signum:  # else leave it alone: one may have come since
+            stop.signum = signum
+        return signum > 0
     return stop.signum is not None
 
 

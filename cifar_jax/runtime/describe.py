@@ -1,10 +1,12 @@
-"""The figures of score.py as lines and tables for people."""
+"""The figures of runs, sweeps and evaluations as lines and tables for people."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cifar_jax.data import CLASS_NAMES
+
+VALIDATION = "ema_validation_accuracy"  # by which the points of a grid are compared
 
 
 def describe_results(results: Mapping[str, Any], workdir: Path) -> str:
@@ -54,3 +56,42 @@ def _accuracies(found: Mapping[str, Any], split: str) -> dict[str, float]:
 
 def _percent(share: float | None) -> str:
     return "none" if share is None else f"{share:.2%}"
+
+
+def describe_sweep(found: dict[str, Any]) -> str:
+    """The table of a sweep: a row a seed, then mean, standard deviation and 95 % interval."""
+    columns = {
+        "averaged": "ema_test_accuracy",
+        "plain": "test_accuracy",
+        f"tta {found['tta']}": "tta_accuracy",
+    }
+    lines = ["test accuracy  " + "".join(f"{title:>12}" for title in columns) + "     seconds"]
+    for run in found["runs"]:
+        cells = "".join(f"{run[name]:12.2%}" for name in columns.values())
+        lines.append(f"{'seed ' + str(run['seed']):15}{cells}{run['seconds']:12.0f}")
+    for title in ("mean", "std", "low", "high"):
+        values = [found[name][title] for name in columns.values()]
+        if None not in values:
+            label = {"low": "95 % from", "high": "95 % to"}.get(title, title)
+            seconds = f"{found['seconds'][title]:12.0f}"
+            lines.append(f"{label:15}" + "".join(f"{v:12.2%}" for v in values) + seconds)
+    return "\n".join(lines)
+
+
+def describe_grid(found: dict[str, Any]) -> str:
+    """The table of a grid: a row a point, its validation accuracy, and the best of all marked."""
+    rows = found["points"]
+    width = max(len(row["folder"]) for row in rows)
+    means = [row[VALIDATION]["mean"] for row in rows if not row["failed"]]
+    lines = [f"{'validation accuracy':{width}}        mean         std    n"]
+    for row in rows:
+        if row["failed"]:
+            lines.append(f"{row['folder']:{width}}  failed: {row['failed']}")
+            continue
+        of_it = row[VALIDATION]
+        std = "" if of_it["std"] is None else f"{of_it['std']:.2%}"
+        best = "  best" if of_it["mean"] == max(means) else ""
+        lines.append(
+            f"{row['folder']:{width}}{of_it['mean']:12.2%}{std:>12}{of_it['n']:5}{best}".rstrip()
+        )
+    return "\n".join(lines)

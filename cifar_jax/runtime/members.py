@@ -1,19 +1,19 @@
 """Several runs in one compiled loop, side by side: arrays of their states get a leading axis."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
 
 from cifar_jax import state
 from cifar_jax.config import Config
 from cifar_jax.runtime.compatibility import changes
+from cifar_jax.runtime.placement import Placement, of_members
 from cifar_jax.runtime.trainer import CREATE_OPTIONS, Sums, Trainer, TrainingError
-from cifar_jax.steps import Batch
 
 TRACED = {  # numbers that the members may differ in, beside their seeds
     *("optim.learning_rate", "optim.final_learning_rate", "optim.muon_learning_rate"),
@@ -65,24 +65,21 @@ class Members(Trainer):
             raise ValueError(f"members must not differ in {min(others)}")
         self.failed: dict[int, str] = {}
         self._seeds = jnp.array([config.train.seed for config in configs], jnp.uint32)
-        keys = jax.vmap(jax.random.key)(self._seeds)
-        varied = {
+        self._varied = {
             field: jnp.array([_value(config, field) for config in configs], jnp.float32)
             for field in fields
         }
-        self.chunk_key = jax.device_put((keys, varied), self._state_sharding())
 
-    def _mesh(self) -> Mesh | None:
-        devices = jax.devices()
-        if not self.vectorized or len(devices) == 1 or self.members % len(devices):
-            return None
-        return Mesh(np.array(devices), ("members",))
+    @functools.cached_property
+    def placement(self) -> Placement:
+        """Each device with a part of the members, or the first with all."""
+        return of_members(self.members) if self.vectorized else Placement()
 
-    def _state_sharding(self) -> NamedSharding | None:
-        return self._sharding("members")
-
-    def _spread(self, batch: Batch) -> Batch:
-        return batch  # of a member, which is on one device
+    @functools.cached_property
+    def chunk_key(self) -> Any:
+        """The members' keys, and the numbers in which they differ."""
+        keys = jax.vmap(jax.random.key)(self._seeds)
+        return self.placement.put_states((keys, self._varied))
 
     def initial_states(self) -> list[state.TrainState]:
         """The states before the first step, on the host."""
@@ -124,7 +121,7 @@ class Members(Trainer):
 
     def _to_device(self, train_state: Any) -> Any:
         packed = [self.layout.pack(jax.device_get(one)) for one in train_state]
-        return jax.device_put(jax.tree.map(lambda *x: np.stack(x), *packed), self._state_sharding())
+        return self.placement.put_states(jax.tree.map(lambda *x: np.stack(x), *packed))
 
     def _to_host(self, packed: Any) -> Any:
         packed = jax.device_get(packed)

@@ -12,6 +12,7 @@ from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import checkpoint
 from cifar_jax.runtime.evaluate import Watch, evaluate
+from cifar_jax.runtime.finite import require_finite
 from cifar_jax.runtime.history import selected
 from cifar_jax.runtime.inputs import ImageSet, load_inputs
 from cifar_jax.runtime.trainer import Trainer
@@ -55,6 +56,20 @@ def score(
         f"{split}_images": averaged.pop("images"),
         **averaged,
     }
+
+
+def validate(config: Config, state: TrainState, images: ImageSet) -> dict[str, float]:
+    """What a row of history says of the validation images; raises TrainingError for NaN."""
+    plain = evaluate(config, state.variables, images)
+    averaged = evaluate(config, state.ema_variables, images)
+    figures = {
+        "validation_loss": plain.loss,
+        "validation_accuracy": plain.accuracy,
+        "ema_validation_loss": averaged.loss,
+        "ema_validation_accuracy": averaged.accuracy,
+    }
+    require_finite(figures, int(state.step))
+    return figures
 
 
 def score_variables(

@@ -14,13 +14,12 @@ from cifar_jax import models
 from cifar_jax.config import Config, from_dict, to_dict
 from cifar_jax.runtime import checkpoint, cluster, environment
 from cifar_jax.runtime.compatibility import check_resumable, differences
-from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.finite import require_finite, require_finite_weights
 from cifar_jax.runtime.history import Row, describe, out_of_patience, selected, selected_step
 from cifar_jax.runtime.inputs import ImageSet, Inputs
 from cifar_jax.runtime.loggers import Loggers
 from cifar_jax.runtime.progress import Progress
-from cifar_jax.runtime.score import restore_selected, score
+from cifar_jax.runtime.score import restore_selected, score, validate
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.trainer import Sums, Trainer
 from cifar_jax.runtime.workdir import Workdir
@@ -115,7 +114,7 @@ class Session:
         if not over:
             trainer.train_chunk  # noqa: B018  # compiled at its first use
             self.tell_compiled(trainer)
-            resident = trainer.put(inputs.train)
+            resident = trainer.placement.put(inputs.train)
             with stop.postponed(), self.progress:
                 while not self.is_over() and not cluster.asked_to_stop(stop):
                     train_state, sums = trainer.train_epoch(
@@ -166,7 +165,7 @@ class Session:
         started = time.monotonic()
         row = trainer.row(train_state, epoch, sums)
         if len(validation[0]):
-            row |= _validate(config, train_state, validation)
+            row |= validate(config, train_state, validation)
         row["seconds"] = sums["seconds"] + time.monotonic() - started
         row = cluster.of_first(row)
         self.partial = None
@@ -255,16 +254,3 @@ class Session:
             "environment_changes": self.environment_changes,
             "weights_sha256": environment.weights_sha256(train_state),
         }
-
-
-def _validate(config: Config, train_state: TrainState, validation: ImageSet) -> dict[str, float]:
-    plain = evaluate(config, train_state.variables, validation)
-    averaged = evaluate(config, train_state.ema_variables, validation)
-    figures = {
-        "validation_loss": plain.loss,
-        "validation_accuracy": plain.accuracy,
-        "ema_validation_loss": averaged.loss,
-        "ema_validation_accuracy": averaged.accuracy,
-    }
-    require_finite(figures, int(train_state.step))
-    return figures

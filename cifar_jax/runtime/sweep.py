@@ -13,6 +13,7 @@ from cifar_jax.config import Config, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
 from cifar_jax.overrides import override
+from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.members import fit
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Stop
@@ -24,7 +25,6 @@ from cifar_jax.runtime.workdir import Workdir
 FIGURES = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OF_EACH = ("seed", *FIGURES, "epochs", "selected_epoch", "date", "versions", "device")
 OF_EACH += ("convolutions", "config_sha256", "weights_sha256", "side_by_side")
-VALIDATION = "ema_validation_accuracy"
 OF_EACH += (VALIDATION,)
 MOST = 16  # runs in one loop on a GPU, by default
 
@@ -196,7 +196,7 @@ def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:
 
 
 def _draw(values: Mapping[str, Sequence[float]], path: Path, *, title: str) -> None:
-    from cifar_jax.runtime.figures import plot_spread  # matplotlib takes a second to import
+    from cifar_jax.runtime.spread import plot_spread  # matplotlib takes a second to import
 
     plot_spread(values, [summarize(of_one) for of_one in values.values()], path, title=title)
 
@@ -222,42 +222,3 @@ def summarize(values: Sequence[float]) -> dict[str, Any]:
     std = float(np.std(values, ddof=1))
     half = float(t.ppf(0.975, n - 1)) * std / n**0.5
     return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}
-
-
-def describe(found: dict[str, Any]) -> str:
-    """The table of a sweep: a row a seed, then mean, standard deviation and 95 % interval."""
-    columns = {
-        "averaged": "ema_test_accuracy",
-        "plain": "test_accuracy",
-        f"tta {found['tta']}": "tta_accuracy",
-    }
-    lines = ["test accuracy  " + "".join(f"{title:>12}" for title in columns) + "     seconds"]
-    for run in found["runs"]:
-        cells = "".join(f"{run[name]:12.2%}" for name in columns.values())
-        lines.append(f"{'seed ' + str(run['seed']):15}{cells}{run['seconds']:12.0f}")
-    for title in ("mean", "std", "low", "high"):
-        values = [found[name][title] for name in columns.values()]
-        if None not in values:
-            label = {"low": "95 % from", "high": "95 % to"}.get(title, title)
-            seconds = f"{found['seconds'][title]:12.0f}"
-            lines.append(f"{label:15}" + "".join(f"{v:12.2%}" for v in values) + seconds)
-    return "\n".join(lines)
-
-
-def describe_grid(found: dict[str, Any]) -> str:
-    """The table of a grid: a row a point, its validation accuracy, and the best of all marked."""
-    rows = found["points"]
-    width = max(len(row["folder"]) for row in rows)
-    means = [row[VALIDATION]["mean"] for row in rows if not row["failed"]]
-    lines = [f"{'validation accuracy':{width}}        mean         std    n"]
-    for row in rows:
-        if row["failed"]:
-            lines.append(f"{row['folder']:{width}}  failed: {row['failed']}")
-            continue
-        of_it = row[VALIDATION]
-        std = "" if of_it["std"] is None else f"{of_it['std']:.2%}"
-        best = "  best" if of_it["mean"] == max(means) else ""
-        lines.append(
-            f"{row['folder']:{width}}{of_it['mean']:12.2%}{std:>12}{of_it['n']:5}{best}".rstrip()
-        )
-    return "\n".join(lines)

@@ -118,7 +118,7 @@ def _loop(
     )
     for session in sessions:
         session.progress = progress
-    resident = members.put(inputs.train)
+    resident = members.placement.put(inputs.train)
     with stop.postponed(), progress:
         while not _all_over(sessions, members) and stop.signum is None:
             epoch = max(int(one.step) for one in states) // per_epoch + 1

@@ -48,7 +48,7 @@ def train(
       profile: steps to trace into the folder ``profile`` of the workdir; 0: none.
 
     Returns:
-      What results.json holds.
+      What results.json holds; nothing in other processes than the first.
 
     Raises:
       ConfigError: when the workdir holds a run with another config, or is in use; for a logger
@@ -103,8 +103,7 @@ def _train(session: Session, command: str, stop: Stop) -> dict[str, Any]:
     inputs = load_inputs(config, report=session.say)
     session.say(f"{inputs.describe()}; workdir {run.path}")
     train_state = session.train(inputs, stop)
-    mine = finish(session, train_state, inputs, command) if cluster.is_first() else None
-    return cluster.of_first(mine)
+    return finish(session, train_state, inputs, command) if cluster.is_first() else {}
 
 
 def finish(

@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cifar_jax import optim, state, steps
 from cifar_jax.config import IMAGE_SIDE, Config
-from cifar_jax.errors import CifarJaxError, ConfigError
+from cifar_jax.errors import CifarJaxError
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import cache_hits
 from cifar_jax.runtime.history import Row
 from cifar_jax.runtime.kernels import network
+from cifar_jax.runtime.placement import Placement, of_batches
 from cifar_jax.runtime.progress import Progress
 
 # it runs once: less time to compile
@@ -67,16 +67,10 @@ class Trainer:
     members = 1
 
     def __init__(self, config: Config):
-        """Make the network and its schedule; nothing is compiled yet.
-
-        Raises:
-          ConfigError: for a batch that cannot be spread over the devices.
-        """
+        """Make the network and its schedule; nothing is compiled yet."""
         self.config = config
-        self.mesh = self._mesh()
         self.model = network(config)
         self.key = jax.random.key(config.train.seed)
-        self.chunk_key: Any = self._key_everywhere()  # what the chunk gets for it
         self.total_steps = config.steps_per_epoch * config.train.epochs
         self.schedule = optim.make_schedule(config.optim, self.total_steps)
         self.chunk_steps = choose_chunk(config.steps_per_epoch, config.train.chunk_steps)
@@ -94,27 +88,15 @@ class Trainer:
         self.compile_seconds = 0.0
         self.loaded = False
 
-    def _mesh(self) -> Mesh | None:
-        """All devices, over which each batch is spread; None for a single one."""
-        devices, size = jax.devices(), self.config.train.batch_size
-        if size % len(devices):
-            raise ConfigError(
-                f"train.batch_size must be a multiple of the {len(devices)} devices, not {size}"
-            )
-        return Mesh(np.array(devices), ("data",)) if len(devices) > 1 else None
+    @functools.cached_property
+    def placement(self) -> Placement:
+        """Where states and batches lie; raises ConfigError for a batch that cannot be spread."""
+        return of_batches(self.config.train.batch_size)
 
-    def _sharding(self, *axes: str) -> NamedSharding | None:
-        return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec(*axes))
-
-    def _key_everywhere(self) -> jax.Array:
-        if (everywhere := self._sharding()) is None:
-            return self.key
-        make = jax.jit(jax.random.key, static_argnums=0, out_shardings=everywhere)
-        return make(self.config.train.seed)
-
-    def put(self, tree: Any) -> Any:
-        """Put the host's arrays on the device, or on each of them."""
-        return jax.device_put(tree, self._sharding())
+    @functools.cached_property
+    def chunk_key(self) -> Any:
+        """What the chunk gets for its key."""
+        return self.placement.key(self.config.train.seed)
 
     def initial_state(self) -> state.TrainState:
         """The state before the first step."""
@@ -130,24 +112,22 @@ class Trainer:
     def train_chunk(self) -> Callable[..., Any]:
         """The compiled chunk of a packed state, see :func:`cifar_jax.steps.make_train_chunk`."""
         with self._compiling():
-            count = self.config.train_images
-            everywhere, state_sharding = self._sharding(), self._state_sharding()
+            count, place = self.config.train_images, self.placement
             images, labels = (
-                jax.ShapeDtypeStruct(shape, np.uint8, sharding=everywhere)
+                jax.ShapeDtypeStruct(shape, np.uint8, sharding=place.sharding())
                 for shape in ((count, *IMAGE_SHAPE), (count,))
             )
             packed = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=state_sharding),
+                lambda x: jax.ShapeDtypeStruct(
+                    x.shape, x.dtype, sharding=place.sharding(place.states)
+                ),
                 self._abstract_packed(),
             )
-            out: dict[str, Any] = (
-                {} if everywhere is None else {"out_shardings": (state_sharding, everywhere)}
-            )
-            chunk = jax.jit(self._chunk, donate_argnums=0, **out)
+            out: Any = None
+            if place.mesh is not None:
+                out = (place.sharding(place.states), place.sharding())
+            chunk = jax.jit(self._chunk, donate_argnums=0, out_shardings=out)
             return chunk.lower(packed, self.chunk_key, images, labels).compile()
-
-    def _state_sharding(self) -> NamedSharding | None:
-        return self._sharding()
 
     def _chunk(self, packed: Any, key: Any, images: jax.Array, labels: jax.Array) -> Any:
         return self._chunk_of(self.config)(packed, key, images, labels)
@@ -160,13 +140,8 @@ class Trainer:
             batch_size=config.train.batch_size,
             steps=self.chunk_steps,
             alternating_flip=config.augment.alternating_flip,
-            place=self._spread,
+            place=self.placement.spread,
         )
-
-    def _spread(self, batch: steps.Batch) -> steps.Batch:
-        """Say that a batch is spread over the devices; all that follows from it is XLA's."""
-        spread = self._sharding("data")
-        return batch if spread is None else jax.lax.with_sharding_constraint(batch, spread)
 
     def _abstract_packed(self) -> Any:
         return jax.eval_shape(self.layout.pack, self.abstract_state())
@@ -248,7 +223,7 @@ class Trainer:
         return self._to_host(packed), {**sums, "seconds": time.monotonic() - started}
 
     def _to_device(self, train_state: Any) -> Any:
-        return self.put(self.layout.pack(jax.device_get(train_state)))
+        return self.placement.put_states(self.layout.pack(jax.device_get(train_state)))
 
     def _to_host(self, packed: Any) -> Any:
         return self.layout.unpack(jax.device_get(packed))

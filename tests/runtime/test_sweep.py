@@ -8,8 +8,9 @@ from tiny_runs import change
 
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import sweep as sweep_module
+from cifar_jax.runtime.describe import describe_grid, describe_sweep
 from cifar_jax.runtime.signals import Interrupted
-from cifar_jax.runtime.sweep import describe, describe_grid, summarize, sweep, sweep_grid
+from cifar_jax.runtime.sweep import summarize, sweep, sweep_grid
 
 
 def test_summary_by_formula():
@@ -91,14 +92,14 @@ def test_stopped_and_continued(swept, tiny, tmp_path, monkeypatch):
 
 def test_the_table(swept):
     _, found = swept
-    lines = describe(found).splitlines()
+    lines = describe_sweep(found).splitlines()
     assert lines[1].split()[:3] == ["seed", "3", f"{found['runs'][0]['ema_test_accuracy']:.2%}"]
     assert lines[3].split()[:2] == ["mean", f"{found['ema_test_accuracy']['mean']:.2%}"]
     assert [line.split("  ")[0] for line in lines[4:]] == ["std", "95 % from", "95 % to"]
     one = {**found, "runs": found["runs"][:1]}
     for name in ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "seconds"):
         one[name] = summarize([found["runs"][0][name]])
-    assert len(describe(one).splitlines()) == 3
+    assert len(describe_sweep(one).splitlines()) == 3
 
 
 def test_side_by_side_gives_the_same(swept, tiny, tmp_path):

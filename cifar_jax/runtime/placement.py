@@ -1,0 +1,66 @@
+"""Where the arrays of a loop lie when there are several devices; with one, nothing is said."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cifar_jax.errors import ConfigError
+
+
+class Placement(NamedTuple):
+    """How states and batches are spread.
+
+    Attributes:
+      mesh: of all devices, with one axis; None for a single device.
+      states: the axis over which the leading one of states is spread; None: they are on each.
+      batch: the axis over which batches are spread; None where a batch is on one device.
+    """
+
+    mesh: Mesh | None = None
+    states: str | None = None
+    batch: str | None = None
+
+    def sharding(self, axis: str | None = None) -> NamedSharding | None:
+        """Of arrays whose first axis is spread over an axis of the mesh, or that are on each."""
+        return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec(axis))
+
+    def put(self, tree: Any) -> Any:
+        """Put the host's arrays on each device."""
+        return jax.device_put(tree, self.sharding())
+
+    def put_states(self, tree: Any) -> Any:
+        """Put the host's states, and what goes with each, where they belong."""
+        return jax.device_put(tree, self.sharding(self.states))
+
+    def key(self, seed: int) -> jax.Array:
+        """A run's key, on each device: also on those of other processes."""
+        make = jax.jit(jax.random.key, static_argnums=0, out_shardings=self.sharding())
+        return make(seed)
+
+    def spread(self, batch: Any) -> Any:
+        """Inside of a program: say that a batch is spread; what follows from it is XLA's."""
+        if self.batch is None:
+            return batch
+        return jax.lax.with_sharding_constraint(batch, self.sharding(self.batch))
+
+
+def of_batches(size: int) -> Placement:
+    """Each batch over all devices, states on each; raises ConfigError where that cannot be."""
+    devices = jax.devices()
+    if size % len(devices):
+        raise ConfigError(
+            f"train.batch_size must be a multiple of the {len(devices)} devices, not {size}"
+        )
+    if len(devices) == 1:
+        return Placement()
+    return Placement(Mesh(np.array(devices), ("data",)), batch="data")
+
+
+def of_members(count: int) -> Placement:
+    """Each device with a part of the members; all on one where they cannot be divided."""
+    devices = jax.devices()
+    if len(devices) == 1 or count % len(devices):
+        return Placement()
+    return Placement(Mesh(np.array(devices), ("members",)), states="members")

@@ -1,0 +1,108 @@
+"""What test_devices.py runs in processes of its own, with several virtual devices.
+
+usage: python eight_devices.py WHAT FOLDER; XLA_FLAGS has the number of devices.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from cifar_jax import steps
+from cifar_jax.config import (
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    validate,
+)
+from cifar_jax.runtime.inputs import load_inputs
+from cifar_jax.runtime.members import Members
+from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.train import train
+from cifar_jax.runtime.trainer import Trainer
+
+CONFIG = validate(
+    Config(
+        data=DataConfig(source="synthetic", train_examples=160, validation_examples=40),
+        model=ModelConfig(stem=8, stages=(8, 16), blocks=1, convolutions="plain", dropout=0.2),
+        optim=OptimConfig(learning_rate=0.1, warmup=0.1, ema_decay=0.9),
+        train=TrainConfig(epochs=2, batch_size=16, chunk_steps=5, patience=0),
+        eval=EvalConfig(batch_size=64),
+    )
+)
+
+
+def epoch(folder: Path) -> None:
+    """One epoch of each chunk: the sums, the weights, and whether devices talk to each other."""
+    trainer = Trainer(CONFIG)
+    resident = trainer.placement.put(load_inputs(CONFIG, report=print).train)
+    state, sums = trainer.initial_state(), {}
+    state, sums = trainer.train_epoch(state, 1, resident, Progress(2, 160))
+    leaves = {str(i): np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
+    np.savez(folder / f"epoch{jax.device_count()}.npz", allow_pickle=False, **leaves)
+    text = getattr(trainer.train_chunk, "as_text")()  # noqa: B009  # of a compiled one
+    found = {"loss": sums["loss"], "correct": sums["correct"], "all_reduce": "all-reduce" in text}
+    print(json.dumps(found))
+
+
+def batch(folder: Path) -> None:
+    """What the network sees of a batch that is spread over the devices, image by image."""
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    train_images, labels = load_inputs(CONFIG, report=print).train
+
+    @jax.jit
+    def see(key, images, labels):
+        place = jax.lax.with_sharding_constraint((images, labels), spread)
+        augment = dataclasses.replace(CONFIG.augment, mixup=0.5, cutmix=0.5, ricap=0.0)
+        return steps.augmented_batch(key, jax.numpy.int32(3), place, augment, num_classes=10)[:2]
+
+    seen = see(jax.random.key(5), train_images[:16], labels[:16])
+    np.savez(folder / f"batch{jax.device_count()}.npz", *map(np.asarray, seen))
+
+
+def members(folder: Path) -> None:
+    """As many members as devices: each is on one."""
+    configs = [
+        dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=seed))
+        for seed in range(4)
+    ]
+    group = Members(configs, vectorized=True)
+    resident = group.placement.put(load_inputs(CONFIG, report=print).train)
+    states, sums = group.train_epoch(group.initial_states(), 1, resident, Progress(2, 640))
+    leaves = {f"{m}-{i}": x for m, s in enumerate(states) for i, x in enumerate(jax.tree.leaves(s))}
+    np.savez(folder / f"members{jax.device_count()}.npz", allow_pickle=False, **leaves)
+    print(json.dumps({"loss": list(sums["loss"]), "mesh": group.placement.mesh is not None}))
+
+
+def run(folder: Path) -> None:
+    """A run, or the rest of it."""
+    results = train(CONFIG, folder / "run")
+    print(json.dumps(results["environment_changes"]))
+
+
+def first_epoch(folder: Path) -> None:
+    """A run that is interrupted after its first epoch."""
+
+    def stop_after_first(self, text, line=Progress.line):
+        line(self, text)
+        if text.startswith("epoch 2"):
+            raise KeyboardInterrupt
+
+    Progress.line = stop_after_first
+    try:
+        train(CONFIG, folder / "run")
+    except KeyboardInterrupt:
+        return
+    raise AssertionError("it was not interrupted")
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](Path(sys.argv[2]))
