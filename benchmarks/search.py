@@ -21,8 +21,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from cifar_jax.config import Config, load_config
 from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.runtime import environment
@@ -31,7 +29,6 @@ from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.members import Members, fit
 from cifar_jax.runtime.progress import Progress
-from cifar_jax.runtime.trainer import TrainingError
 
 Row = dict[str, Any]
 HOLD_OUT = ["--data.validation-examples", "5000"]  # where a config holds nothing out
@@ -85,17 +82,16 @@ def run(configs: list[Config], title: str) -> list[Row]:
     inputs = load_inputs(config, report=lambda line: None)
     members = Members(configs)
     states = members.initial_states()
-    resident = jax.device_put(inputs.train)
+    resident = members.placement.put(inputs.train)
     images = config.steps_per_epoch * config.train.batch_size * len(configs)
     progress, seconds, sums = Progress(config.train.epochs, images), 0.0, {}
     progress.line(title)
     with progress:
         for epoch in range(1, config.train.epochs + 1):
-            try:
-                states, sums = members.train_epoch(states, epoch, resident, progress)
-            except TrainingError:  # nobody can go on
-                break
+            states, sums = members.train_epoch(states, epoch, resident, progress)
             seconds += sums["seconds"]
+            if len(members.failed) == len(configs):
+                break
     rows = []
     for i, state in enumerate(states):
         row: Row = {"seconds": round(seconds, 1), "side_by_side": len(configs)}

@@ -265,6 +265,10 @@ def test_ctrl_c_and_again(smoke, tmp_path):
             "train --config configs/smoke.py --coordinator a:1 --processes 2 --process 2",
             "--process must be from 0 to 1, not 2",
         ),
+        (
+            "train --config configs/smoke.py --coordinator a --processes 2 --process 1",
+            "--coordinator must be HOST:PORT, not 'a'",
+        ),
         ("train --config configs/smoke.py --distributed", "the processes do not meet"),
         ("sweep --config configs/smoke.py --side-by-side 0", "must be at least 1, not 0"),
         ("predict", "FILE or FOLDER is required"),

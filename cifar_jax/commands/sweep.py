@@ -44,7 +44,7 @@ def _read_grid(words: Sequence[str]) -> dict[str, list[str]]:
     grid: dict[str, list[str]] = {}
     for word in words:
         field, _, values = word.partition("=")
-        field = field.removeprefix("--")
+        field = field.removeprefix("--").replace("_", "-")
         if not field or not all(values.split(",")) or field in grid:
             raise ConfigError(f"--grid must be FIELD=VALUE,VALUE, once a field, not {word!r}")
         grid[field] = values.split(",")

@@ -97,11 +97,16 @@ def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [F, H, W, B].
     """
-    return _product(kernel.T, x.reshape(len(x), -1)).reshape(-1, *x.shape[1:])
+    return _product(kernel, _rows(x), (0,), (0,)).reshape(-1, *x.shape[1:])
 
 
-def _product(a: jax.Array, b: jax.Array, contract_b: int = 0) -> jax.Array:
-    return jax.lax.dot_general(a, b, (((1,), (contract_b,)), ((), ())))
+def _rows(x: jax.Array) -> jax.Array:
+    """[C, H, W, B] as [C, 1, 1, H W B]: on several devices as it is, or it would be gathered."""
+    return x if jax.device_count() > 1 else x.reshape(len(x), 1, 1, -1)
+
+
+def _product(a: jax.Array, b: jax.Array, of_a: tuple[int, ...], of_b: tuple[int, ...]) -> jax.Array:
+    return jax.lax.dot_general(a, b, ((of_a, of_b), ((), ())))
 
 
 def _pointwise_forward(x, kernel):
@@ -110,9 +115,9 @@ def _pointwise_forward(x, kernel):
 
 def _pointwise_backward(residuals, g):
     x, kernel = residuals
-    g_rows = g.reshape(len(g), -1)
-    dx = _product(kernel, g_rows).reshape(x.shape)
-    return dx, _product(x.reshape(len(x), -1), g_rows, contract_b=1)
+    g = _rows(g)
+    dx = _product(kernel, g, (1,), (0,)).reshape(x.shape)
+    return dx, _product(_rows(x), g, (1, 2, 3), (1, 2, 3))
 
 
 pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)

@@ -87,7 +87,7 @@ def export(
         model=dataclasses.replace(config.model, convolutions="auto", dtype="float32"),
     )
     if trained != config.model.dtype:
-        test = load_inputs(config, report=report).test
+        test = load_inputs(run.read_config(), report=report).test
         figures = score_variables(config, state.ema_variables, test)
         card["protocol"] += f"; then in float32 (in {trained}, as trained, {card['accuracy']:.2%})"
         card |= {name: figures[name] for name in card.keys() & figures.keys()}

@@ -41,8 +41,14 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     given = [coordinator, processes, process]
     if None in given and given != [None] * 3:
         raise ConfigError("--coordinator, --processes and --process belong together")
-    if processes is not None and process is not None and not 0 <= process < processes:
-        raise ConfigError(f"--process must be from 0 to {processes - 1}, not {process}")
+    if coordinator is not None and processes is not None and process is not None:
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+            raise ConfigError(f"--coordinator must be HOST:PORT, not {coordinator!r}")
+        if processes < 1:
+            raise ConfigError(f"--processes must be at least 1, not {processes}")
+        if not 0 <= process < processes:
+            raise ConfigError(f"--process must be from 0 to {processes - 1}, not {process}")
     try:
         jax.distributed.initialize(
             coordinator,

@@ -13,7 +13,7 @@ from cifar_jax import state
 from cifar_jax.config import Config
 from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.placement import Placement, of_members
-from cifar_jax.runtime.trainer import CREATE_OPTIONS, Sums, Trainer, TrainingError
+from cifar_jax.runtime.trainer import CREATE_OPTIONS, Sums, Trainer
 
 TRACED = {  # numbers that the members may differ in, beside their seeds
     *("optim.learning_rate", "optim.final_learning_rate", "optim.muon_learning_rate"),
@@ -41,6 +41,7 @@ class Members(Trainer):
 
     Attributes:
       failed: why a member can train no more, by its number. Its steps are skipped, as they were.
+      over: numbers of members whose runs are over; what becomes of them is not looked at.
     """
 
     def __init__(self, configs: Sequence[Config], *, vectorized: bool | None = None):
@@ -64,6 +65,7 @@ class Members(Trainer):
         if others := set(fields) - TRACED:
             raise ValueError(f"members must not differ in {min(others)}")
         self.failed: dict[int, str] = {}
+        self.over: set[int] = set()
         self._seeds = jnp.array([config.train.seed for config in configs], jnp.uint32)
         self._varied = {
             field: jnp.array([_value(config, field) for config in configs], jnp.float32)
@@ -131,9 +133,8 @@ class Members(Trainer):
         ]
 
     def _refuse(self, member: int, message: str) -> None:
-        self.failed.setdefault(member, message)
-        if len(self.failed) == self.members:
-            raise TrainingError(message)
+        if member not in self.over:
+            self.failed.setdefault(member, message)
 
 
 def _value(config: Config, field: str) -> Any:

@@ -24,7 +24,9 @@ class Placement(NamedTuple):
 
     def sharding(self, axis: str | None = None) -> NamedSharding | None:
         """Of arrays whose first axis is spread over an axis of the mesh, or that are on each."""
-        return None if self.mesh is None else NamedSharding(self.mesh, PartitionSpec(axis))
+        if self.mesh is None:
+            return None
+        return NamedSharding(self.mesh, PartitionSpec(axis) if axis else PartitionSpec())
 
     def put(self, tree: Any) -> Any:
         """Put the host's arrays on each device."""

@@ -113,7 +113,8 @@ class Session:
         train_state = self.restored() or trainer.initial_state()
         if not over:
             trainer.train_chunk  # noqa: B018  # compiled at its first use
-            self.tell_compiled(trainer)
+            seconds = trainer.compile_seconds - self.saved["compile_seconds"]
+            self.tell_compiled(seconds, loaded=trainer.loaded)
             resident = trainer.placement.put(inputs.train)
             with stop.postponed(), self.progress:
                 while not self.is_over() and not cluster.asked_to_stop(stop):
@@ -140,10 +141,9 @@ class Session:
         self.say(f"continuing after epoch {len(self.history)}{inside}, from {self.last}")
         return train_state
 
-    def tell_compiled(self, trainer: Trainer) -> None:
+    def tell_compiled(self, seconds: float, *, loaded: bool) -> None:
         """Say how long it took to compile the loop that trains this run."""
-        seconds = trainer.compile_seconds - self.saved["compile_seconds"]
-        done = "loaded from the compilation cache" if trainer.loaded else "compiled"
+        done = "loaded from the compilation cache" if loaded else "compiled"
         self.say(f"{done} in {seconds:.1f} s")
 
     def trained(

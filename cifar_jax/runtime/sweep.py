@@ -106,17 +106,19 @@ def sweep_grid(
       ConfigError: for a grid without values, or a config without validation images; and what
         :func:`sweep` raises.
     """
-    if not config.data.validation_examples:
-        raise ConfigError(
-            "data.validation_examples must be at least 1 for a grid, whose points are compared by "
-            "validation accuracy, not 0"
-        )
     folder, points = Path(folder), []
     for words in itertools.product(*grid.values()):
         values = dict(zip(grid, words, strict=True))
         own = override(config, [w for field, word in values.items() for w in (f"--{field}", word)])
-        where = folder / ",".join(f"{field}={word}" for field, word in values.items())
-        points.append((values, where, _runs(own, seeds, where)))
+        if not own.data.validation_examples:
+            raise ConfigError(
+                "data.validation_examples must be at least 1 for a grid, whose points are compared "
+                "by validation accuracy, not 0"
+            )
+        name = ",".join(f"{field}={word}" for field, word in values.items()).replace("/", "_")
+        if any(where.name == name for _, where, _ in points):
+            raise ConfigError(f"a grid must have each point once, not {name} twice")
+        points.append((values, folder / name, _runs(own, seeds, folder / name, point=name)))
     if not points:
         raise ConfigError(f"a grid needs at least one value of each field, not {dict(grid)}")
     runs = [run for *_, own in points for run in own]
@@ -140,12 +142,16 @@ def sweep_grid(
     return found
 
 
-def _runs(config: Config, seeds: Sequence[int], folder: Path) -> list[Run]:
+def _runs(config: Config, seeds: Sequence[int], folder: Path, point: str = "") -> list[Run]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds must be at least one and differ, not {list(seeds)}")
     trains = [dataclasses.replace(config.train, seed=seed) for seed in seeds]
     return [
-        Run(validate(dataclasses.replace(config, train=own)), folder / f"seed{own.seed}")
+        Run(
+            validate(dataclasses.replace(config, train=own)),
+            folder / f"seed{own.seed}",
+            f"{point}, seed{own.seed}" if point else "",
+        )
         for own in trains
     ]
 
@@ -158,13 +164,13 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
         raise ConfigError(f"side_by_side must be at least 1, not {side_by_side}")
     failed: dict[Path, str] = {}
     for number, group in enumerate(groups := _groups(runs, side_by_side), 1):
-        names = ", ".join(run.folder.name for run in group)
+        names = "; ".join(run.shown() for run in group)
         Progress(1, 1).line(f"{names} ({number} of {len(groups)})")
         if side_by_side > 1:
             failed |= train_together(group, **how)
             continue
         try:
-            train(*group[0], **how)
+            train(group[0].config, group[0].folder, **how)
         except TrainingError as error:
             failed[group[0].folder] = str(error)
     return failed

@@ -1,7 +1,7 @@
 """Several runs at once, in one compiled loop; each has a workdir, checkpoints and results."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +21,21 @@ from cifar_jax.state import TrainState
 
 
 class Run(NamedTuple):
-    """One of several runs: its config and its folder, whose name is shown before its lines."""
+    """One of several runs.
+
+    Attributes:
+      config: of it.
+      folder: its workdir.
+      name: shown before its lines; that of the folder if empty.
+    """
 
     config: Config
     folder: Path
+    name: str = ""
+
+    def shown(self) -> str:
+        """What tells it apart on a screen."""
+        return self.name or self.folder.name
 
 
 def train_together(
@@ -55,14 +66,15 @@ def train_together(
     kernels.network(runs[0].config)
     failed: dict[Path, str] = {}
     with contextlib.ExitStack() as stack:
-        batch = runs[0].config.train.batch_size
-        stack.enter_context(environment.memory_in_words("train.batch_size", batch))
+        stack.enter_context(environment.memory_in_words("side_by_side", len(runs)))
         sessions: list[Session] = []
-        for config, folder in runs:
-            run = Workdir(folder)
+        for one in runs:
+            run, config = Workdir(one.folder), one.config
+            if finished(run, config):
+                continue
             notes = stack.enter_context(run.claimed())
-            if not finished(run, config):
-                session = open_session(run, config, notes, name=folder.name)
+            if not finished(run, config):  # by the process that has just let go of the folder
+                session = open_session(run, config, notes, name=one.shown())
                 opened = loggers.opened(log, run, config, session.history, session.say)
                 session.loggers = stack.enter_context(opened)
                 sessions.append(session)
@@ -86,14 +98,17 @@ def _train(
         Progress(1, 1).line(f"compiling the loop of {len(sessions)} runs")
         members.train_chunk  # noqa: B018  # compiled at its first use
         for session in sessions:
-            session.tell_compiled(members)
+            session.tell_compiled(members.compile_seconds, loaded=members.loaded)
             session.trainer.compile_seconds += members.compile_seconds
         _loop(sessions, members, states, inputs, stop)
     failed = {sessions[i].run.path: message for i, message in members.failed.items()}
     for session, train_state in zip(sessions, states, strict=True):
         if session.run.path not in failed:
             session.tell_patience()
-            finish(session, train_state, inputs, command, side_by_side=len(sessions))
+            try:
+                finish(session, train_state, inputs, command, side_by_side=len(sessions))
+            except TrainingError as error:  # figures that are not finite
+                failed[session.run.path] = str(error)
     return failed
 
 
@@ -130,18 +145,29 @@ def _loop(
                 so_far=sums,
                 stop=lambda: stop.signum is not None,
             )
-            whole = members.is_whole(moved[0])
             for i, own in enumerate(members.split(sums)):
                 if not sessions[i].is_over() and i not in members.failed:
                     states[i] = moved[i]
-                    sessions[i].trained(states[i], own, inputs.validation, stop)
-            sums = None if whole else sums
-        for session, train_state in zip(sessions, states, strict=True):
-            session.leave(train_state)
+                    with _recorded(members, i):
+                        sessions[i].trained(states[i], own, inputs.validation, stop)
+            sums = None if members.is_whole(max(moved, key=lambda one: int(one.step))) else sums
+        for i, (session, train_state) in enumerate(zip(sessions, states, strict=True)):
+            with _recorded(members, i):
+                session.leave(train_state)
+
+
+@contextlib.contextmanager
+def _recorded(members: Members, member: int) -> Iterator[None]:
+    """Let what is wrong with one run's numbers end that run alone."""
+    try:
+        yield
+    except TrainingError as error:
+        members.failed.setdefault(member, str(error))
 
 
 def _all_over(sessions: list[Session], members: Members) -> bool:
-    return all(s.is_over() or i in members.failed for i, s in enumerate(sessions))
+    members.over = {i for i, session in enumerate(sessions) if session.is_over()}
+    return len(members.over | members.failed.keys()) == len(sessions)
 
 
 def raise_failed(failed: dict[Path, str]) -> None:

@@ -48,7 +48,7 @@ def train(
       profile: steps to trace into the folder ``profile`` of the workdir; 0: none.
 
     Returns:
-      What results.json holds; nothing in other processes than the first.
+      What results.json holds; in other processes than the first nothing, but of a finished run.
 
     Raises:
       ConfigError: when the workdir holds a run with another config, or is in use; for a logger

@@ -8,7 +8,7 @@ from tiny_runs import change
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.members import Members, differing, fit
 from cifar_jax.runtime.progress import Progress
-from cifar_jax.runtime.trainer import Trainer, TrainingError
+from cifar_jax.runtime.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -128,5 +128,13 @@ def test_a_member_that_diverges_leaves_the_others_alone(config, resident):
 def test_all_members_diverge(config, resident):
     wild = change(config, optim={"optimizer": "sgd", "learning_rate": 1e6, "nonfinite_limit": 5})
     wilder = change(wild, train={"seed": 1})
-    with pytest.raises(TrainingError, match="the last"):
-        together([wild, wilder], resident, vectorized=False)
+    members, *_ = together([wild, wilder], resident, vectorized=False)
+    assert set(members.failed) == {0, 1}
+
+
+def test_what_becomes_of_a_member_that_is_over_is_not_looked_at(config):
+    members = Members([config, change(config, train={"seed": 1})])
+    members.over = {0}
+    members._refuse(0, "the first")
+    members._refuse(1, "the second")
+    assert members.failed == {1: "the second"}

@@ -151,6 +151,33 @@ def test_a_point_that_diverges_is_a_row(gridded):
         assert row["ema_validation_accuracy"] is None
 
 
+def test_a_grid_is_finished_again(gridded, tiny):
+    folder, found = gridded
+    config = change(tiny, train={"epochs": 1}, optim={"nonfinite_limit": 3})
+    again = sweep_grid(config, GRID, [3, 4], folder, command="the command", side_by_side=4)
+    assert [row["ema_validation_accuracy"] for row in again["points"]] == [
+        row["ema_validation_accuracy"] for row in found["points"]
+    ]
+    assert [bool(row["failed"]) for row in again["points"]] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"optim.momentum": ["0.9", "0.9"]}, r"each point once, not optim\.momentum=0\.9 twice"),
+        (
+            {"data.validation-examples": ["40", "0"]},
+            r"data\.validation_examples must be at least 1",
+        ),
+        ({"data.data-dir": ["a/b", "a_b"]}, r"each point once, not data\.data-dir=a_b twice"),
+    ],
+)
+def test_points_that_cannot_be(tiny, tmp_path, grid, message):
+    with pytest.raises(ConfigError, match=message):
+        sweep_grid(tiny, grid, [0], tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_table_of_a_grid(gridded):
     _, found = gridded
     lines = describe_grid(found).splitlines()

@@ -7,6 +7,7 @@ import pytest
 from tiny_runs import TIMES, change, read_metrics
 
 from cifar_jax.errors import ConfigError
+from cifar_jax.runtime.members import Members
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Interrupted, listening
 from cifar_jax.runtime.together import Run, train_together
@@ -133,6 +134,48 @@ def test_one_fails(tiny, tmp_path):
     assert "had a NaN or an infinity" in failed[tmp_path / "wild"]
     assert (tmp_path / "calm" / "results.json").exists()
     assert not (tmp_path / "wild" / "results.json").exists()
+    again = train_together(found)  # now alone in its loop
+    assert list(again) == [tmp_path / "wild"]
+
+
+def test_weights_that_are_not_finite_end_one_run_alone(tiny, tmp_path):
+    """Found when it is saved or evaluated, not in the loop."""
+    tiny = change(tiny, optim={"nonfinite_limit": 1000, "clip_norm": 0.0})
+    wild = change(tiny, optim={"learning_rate": 1e4})
+    found = [Run(wild, tmp_path / "wild"), Run(tiny, tmp_path / "calm")]
+    failed = train_together(found)
+    assert list(failed) == [tmp_path / "wild"]
+    assert "finite" in failed[tmp_path / "wild"] or "NaN" in failed[tmp_path / "wild"]
+    calm = json.loads((tmp_path / "calm" / "results.json").read_text())
+    assert calm["weights_sha256"] == train(tiny, tmp_path / "single")["weights_sha256"]
+
+
+def test_metrics_after_one_has_failed_in_a_part_of_an_epoch(together, runs, tmp_path):
+    """The other's epochs are summed from their own beginning."""
+    found = [Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)]
+    advance, calls = Progress.advance, []
+
+    def interrupt(self, *args, **values):
+        calls.append(args)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        advance(self, *args, **values)
+
+    with pytest.MonkeyPatch.context() as patch, listening() as asked:
+        patch.setattr(Progress, "advance", interrupt)
+        with pytest.raises(Interrupted):
+            train_together(found, stop=asked)
+
+    def fail(self, train_state, *args, real=Members.train_epoch, **options):
+        moved = real(self, train_state, *args, **options)
+        self.failed.setdefault(0, "it fails")
+        return moved
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Members, "train_epoch", fail)
+        assert train_together(found) == {tmp_path / "run0": "it fails"}
+    losses = [row["train_loss"] for row in read_metrics(tmp_path / "run1")]
+    assert losses == [row["train_loss"] for row in read_metrics(together / "run1")]
 
 
 def test_a_folder_in_use(tiny, tmp_path):
