@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,8 +48,10 @@ def epoch(folder: Path) -> None:
     state, sums = trainer.train_epoch(state, 1, resident, Progress(2, 160))
     leaves = {str(i): np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
     np.savez(folder / f"epoch{jax.device_count()}.npz", allow_pickle=False, **leaves)
-    text = getattr(trainer.train_chunk, "as_text")()  # noqa: B009  # of a compiled one
-    found = {"loss": sums["loss"], "correct": sums["correct"], "all_reduce": "all-reduce" in text}
+    program: Any = trainer.train_chunk
+    found = {"loss": sums["loss"], "correct": sums["correct"]}
+    found |= {"flops": program.cost_analysis()["flops"]}
+    found |= {"all_reduce": "all-reduce" in program.as_text()}
     print(json.dumps(found))
 
 

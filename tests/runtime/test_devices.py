@@ -53,6 +53,7 @@ def test_an_epoch_of_eight_devices_is_that_of_one(tmp_path):
     assert eight["loss"] == pytest.approx(one["loss"], rel=1e-4)
     assert eight["correct"] == pytest.approx(one["correct"], rel=1e-2)
     assert (one["all_reduce"], eight["all_reduce"]) == (False, True)
+    assert eight["flops"] < 0.25 * one["flops"]  # of a device: the work is divided
     before, after = arrays(tmp_path / "epoch1.npz"), arrays(tmp_path / "epoch8.npz")
     assert distance(before, after) < 0.02
 
