@@ -95,6 +95,7 @@ class WandB:
             name="/".join(run.path.absolute().parts[-2:]),
             id=identity,
             resume=None if new else "allow",
+            reinit="create_new",  # of several runs side by side each has its own
             dir=run.path,
             config=to_dict(config),
             # log.txt has what is printed; what is not sent within this time stays on the disk
