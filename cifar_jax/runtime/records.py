@@ -81,7 +81,7 @@ def seed_of(folder: Path) -> int | None:
 
 
 def expand(folders: Sequence[Path]) -> list[Path]:
-    """Runs, with the runs of a sweep in place of its folder, each once."""
+    """Runs, with the runs of a sweep or a grid in place of its folder, each once."""
     runs = {run.resolve(): run for folder in folders for run in _runs_of(folder)}
     return list(runs.values())
 
@@ -96,5 +96,8 @@ def _runs_of(folder: Path) -> Iterator[Path]:
         paths = [path for _, path in sorted(seeds.items())]
         begun = [path for path in paths if Workdir(path).config.exists()]
         yield from begun or paths
+    elif (folder / "grid.json").exists():
+        for point in sorted(path for path in folder.iterdir() if path.is_dir()):
+            yield from _runs_of(point)
     else:
         yield folder

@@ -50,6 +50,17 @@ def test_a_sweep_stands_for_its_runs(runs):
     assert expand([faster, sweep, seeds[2], faster]) == [faster, *seeds]
 
 
+def test_a_grid_stands_for_the_runs_of_its_points(make, tmp_path):
+    runs = [
+        make(f"grid/optim.momentum={momentum}/seed{seed}", 0.5, train={"seed": seed})
+        for momentum in (0.8, 0.9)
+        for seed in (0, 1)
+    ]
+    (tmp_path / "grid" / "grid.json").write_text("{}")
+    assert expand([tmp_path / "grid"]) == runs
+    assert read(runs[-1]).name == "optim.momentum=0.9/seed1"
+
+
 def test_the_next_seed_of_a_sweep_may_have_no_file_yet(runs):
     (runs[0] / "seed11").mkdir()
     assert len(expand(runs[:1])) == 3

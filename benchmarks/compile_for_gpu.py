@@ -1,0 +1,96 @@
+"""Compile a recipe's loop for an H100 on a machine without one, to see that its compiler takes it.
+
+Usage: python benchmarks/compile_for_gpu.py [--recipe 200k] [--members 1] [--text FILE] [FIELDS]
+
+Needs jax[cuda13] (or cuda12), whose compiler works without a driver when it is told about the
+device. It cannot time what it chooses from there, so a program made on the device may differ.
+FIELDS are those of the config, as in --model.dtype bfloat16.
+"""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+from measure import Parser, positive, refuse
+
+from cifar_jax.config import load_config
+from cifar_jax.errors import CifarJaxError
+from cifar_jax.runtime.members import Members
+from cifar_jax.runtime.trainer import IMAGE_SHAPE, Trainer
+
+H100 = """
+platform_name: "CUDA"
+device_description_str: "NVIDIA H100 80GB HBM3"
+dnn_version_info { major: 9 minor: 10 }
+gpu_device_info {
+  name: "NVIDIA H100 80GB HBM3" device_vendor: "NVIDIA Corporation"
+  cuda_compute_capability { major: 9 } platform_version: "Compute Capability 9.0"
+  model_str: "sm_9.0" device_address_bits: 64
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98 threads_per_warp: 32
+  device_memory_size: 84942979072 memory_bandwidth: 3352320000000 l2_cache_size: 52428800
+  shared_memory_per_block: 49152 shared_memory_per_core: 233472
+  shared_memory_per_block_optin: 232448
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+  driver_version: "13.0.0" runtime_version: "13.0.0" compile_time_toolkit_version: "13.0.0"
+  dnn_version: "9.10.0"
+}
+"""
+
+
+def main() -> None:
+    """Compile, and say what came of it."""
+    parser = Parser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--recipe", default="200k", help="a file in configs/, without .py")
+    parser.add_argument("--members", type=positive, default=1, help="seeds side by side, by vmap")
+    parser.add_argument("--text", type=Path, help="write the compiled program here")
+    options, fields = parser.parse_known_args()
+    jax.config.update("jax_platforms", "cpu")  # what is computed here, as the members' keys
+    path = Path(__file__).parents[1] / f"configs/{options.recipe}.py"
+    try:
+        config = load_config(path, ["--model.convolutions", "plain", *fields])
+    except CifarJaxError as error:
+        refuse(str(error))
+    try:
+        topology = topologies.get_topology_desc(
+            "h100", platform="cuda", topology="1x1x1", target_config=H100
+        )
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        refuse(f"needs jax[cuda13]: {' '.join(str(error).split())[:200]}")
+    trainer = Trainer(config)
+    if options.members > 1:
+        train = config.train
+        configs = [
+            dataclasses.replace(config, train=dataclasses.replace(train, seed=seed))
+            for seed in range(options.members)
+        ]
+        trainer = Members(configs, vectorized=True)
+    there = SingleDeviceSharding(topology.devices[0])
+    count = config.train_images
+    images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
+    arguments: Any = (trainer._abstract_packed(), trainer.chunk_key, images)
+    arguments = (*arguments, jax.ShapeDtypeStruct((count,), np.uint8))
+    arguments = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), arguments
+    )
+    started = time.perf_counter()
+    traced = jax.jit(trainer._chunk, donate_argnums=0).trace(*arguments)
+    program = traced.lower(lowering_platforms=("cuda",)).compile()
+    seconds, text = time.perf_counter() - started, program.as_text() or ""
+    if options.text:
+        options.text.write_text(text)
+    print(
+        f"{options.recipe}, {config.model.dtype}, {options.members} side by side: compiled for "
+        f"{topology.devices[0].device_kind} in {seconds:.0f} s, {text.count(' fusion(')} fusions"
+    )
+
+
+if __name__ == "__main__":
+    main()
