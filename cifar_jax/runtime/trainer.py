@@ -126,7 +126,11 @@ class Trainer:
             out: Any = None
             if place.mesh is not None:
                 out = (place.sharding(place.states), place.sharding())
-            chunk = jax.jit(self._chunk, donate_argnums=0, out_shardings=out)
+
+            def train_chunk(*arguments: Any) -> Any:  # its name is that of the program
+                return self._chunk(*arguments)
+
+            chunk = jax.jit(train_chunk, donate_argnums=0, out_shardings=out)
             return chunk.lower(packed, self.chunk_key, images, labels).compile()
 
     def _chunk(self, packed: Any, key: Any, images: jax.Array, labels: jax.Array) -> Any:

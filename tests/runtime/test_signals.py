@@ -49,15 +49,15 @@ def test_a_signal_inside_of_the_garbage_collector_is_not_lost(signum, monkeypatc
             signal.raise_signal(signum)
 
     def collect_and_wait():
-        gc.collect()
-        time.sleep(20)
+        gc.callbacks.append(callback)  # not before: a collection of its own would come too early
+        try:
+            gc.collect()
+            time.sleep(20)
+        finally:
+            gc.callbacks.remove(callback)
 
-    gc.callbacks.append(callback)
-    try:
-        with pytest.raises(Interrupted), listening():
-            collect_and_wait()
-    finally:
-        gc.callbacks.remove(callback)
+    with pytest.raises(Interrupted), listening():
+        collect_and_wait()
     assert came
 
 
