@@ -144,7 +144,7 @@ def limits(figures: dict[str, Any], candidate: Candidate) -> dict[str, Any]:
 def _copy(candidate: Candidate) -> dict[str, Any]:
     """What the memory gives to a plain read and write of a large array."""
     import jax
-    from workload import compile_program
+    from programs import compile_program
 
     array = jax.random.normal(jax.random.key(0), (COPIED // 1024 if candidate.quick else COPIED,))
     program = compile_program(lambda x: x + 1, array)

@@ -1,21 +1,20 @@
 """The work that is measured: a recipe's own programs, on random images in memory."""
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from measure import peak_rss
+from programs import Program, compile_program
 
 from cifar_jax import augment, optim, state, steps
 from cifar_jax.config import load_config
 from cifar_jax.losses import cross_entropy
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment as project
-from cifar_jax.runtime.compilation_cache import cache_hits
 from cifar_jax.runtime.kernels import network
 
 ROOT = Path(__file__).parents[1]
@@ -23,44 +22,6 @@ RESIDENT = 45_000  # images of an epoch
 CALL = 5_000  # images of one call: 39 steps of 128, as in a run
 
 TINY = ("--model.stem", "4", "--model.stages", "4", "--model.blocks", "1")
-
-
-class Program(NamedTuple):
-    """A compiled program, and what the compiler says of it; loops count once in flops and bytes."""
-
-    run: Callable[..., Any]
-    compile_seconds: float
-    cached: bool  # loaded from the compilation cache
-    temp_bytes: int  # that it needs besides its arguments and results
-    flops: float
-    bytes_accessed: float
-    kernels: int  # fusions and library calls, those of all branches
-
-    def costs(self) -> dict[str, Any]:
-        """All of it but the program, JSON-ready."""
-        return {name: value for name, value in self._asdict().items() if name != "run"}
-
-
-def compile_program(
-    function: Callable[..., Any], *arguments: Any, donate: tuple[int, ...] = ()
-) -> Program:
-    """Trace and compile a function for these arguments."""
-    started = time.perf_counter()
-    with cache_hits() as hits:
-        compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
-    seconds = time.perf_counter() - started
-    project.return_freed_memory()
-    memory, text = compiled.memory_analysis(), compiled.as_text() or ""
-    cost = compiled.cost_analysis() or {}
-    return Program(
-        compiled,
-        seconds,
-        bool(hits),
-        int(memory.temp_size_in_bytes) if memory else 0,
-        float(cost.get("flops", 0.0)),
-        float(cost.get("bytes accessed", 0.0)),
-        text.count(" fusion(") + text.count(" custom-call("),
-    )
 
 
 class Workload:

@@ -97,12 +97,8 @@ def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [F, H, W, B].
     """
-    return _product(kernel, _rows(x), (0,), (0,)).reshape(-1, *x.shape[1:])
-
-
-def _rows(x: jax.Array) -> jax.Array:
-    """[C, H, W, B] as [C, 1, 1, H W B]: on several devices as it is, or it would be gathered."""
-    return x if jax.device_count() > 1 else x.reshape(len(x), 1, 1, -1)
+    # axes stay as they are: one that is spread over devices could not be merged with others
+    return _product(kernel, x, (0,), (0,))
 
 
 def _product(a: jax.Array, b: jax.Array, of_a: tuple[int, ...], of_b: tuple[int, ...]) -> jax.Array:
@@ -115,9 +111,7 @@ def _pointwise_forward(x, kernel):
 
 def _pointwise_backward(residuals, g):
     x, kernel = residuals
-    g = _rows(g)
-    dx = _product(kernel, g, (1,), (0,)).reshape(x.shape)
-    return dx, _product(_rows(x), g, (1, 2, 3), (1, 2, 3))
+    return _product(kernel, g, (1,), (0,)), _product(x, g, (1, 2, 3), (1, 2, 3))
 
 
 pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)

@@ -110,7 +110,7 @@ def _write_state(path: Path, state: TrainState, needed: int) -> None:
 
 
 def _by_itself() -> dict[str, Any]:
-    """Options of orbax for one of several processes, each of which writes its own checkpoints."""
+    """Options of orbax for one of several processes, so that it waits for no other."""
     if jax.process_count() == 1:
         return {}
     me = jax.process_index()

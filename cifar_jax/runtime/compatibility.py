@@ -131,8 +131,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
       prefix: of the names.
     """
     found = []
-    for name, value in new.items():
-        before = old.get(name)
+    for name in dict.fromkeys([*new, *old]):
+        before, value = old.get(name), new.get(name)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
             found += differences(before, value, f"{prefix}{name}.")
         elif before != value:

@@ -17,15 +17,14 @@ from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.members import fit
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Stop
-from cifar_jax.runtime.together import Run, raise_failed, train_together
+from cifar_jax.runtime.together import Run, train_together
 from cifar_jax.runtime.train import train
 from cifar_jax.runtime.trainer import TrainingError
 from cifar_jax.runtime.workdir import Workdir
 
 FIGURES = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
-OF_EACH = ("seed", *FIGURES, "epochs", "selected_epoch", "date", "versions", "device")
+OF_EACH = ("seed", *FIGURES, VALIDATION, "epochs", "selected_epoch", "date", "versions", "device")
 OF_EACH += ("convolutions", "config_sha256", "weights_sha256", "side_by_side")
-OF_EACH += (VALIDATION,)
 MOST = 16  # runs in one loop on a GPU, by default
 
 
@@ -62,7 +61,8 @@ def sweep(
     folder = Path(folder)
     runs = _runs(config, seeds, folder)
     how = {"command": command, "stop": stop, "log": log}
-    raise_failed(_train_all(runs, side_by_side, **how))
+    if failed := _train_all(runs, side_by_side, **how):
+        raise TrainingError("; ".join(f"{run}: {why}" for run, why in failed.items()))
     found = _gather(runs, command)
     write_json(folder / "sweep.json", found)
     columns = {"averaged weights": "ema_test_accuracy", "last weights": "test_accuracy"}

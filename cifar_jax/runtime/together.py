@@ -168,9 +168,3 @@ def _recorded(members: Members, member: int) -> Iterator[None]:
 def _all_over(sessions: list[Session], members: Members) -> bool:
     members.over = {i for i, session in enumerate(sessions) if session.is_over()}
     return len(members.over | members.failed.keys()) == len(sessions)
-
-
-def raise_failed(failed: dict[Path, str]) -> None:
-    """Raise TrainingError for runs that could not go on, in one line."""
-    if failed:
-        raise TrainingError("; ".join(f"{folder}: {why}" for folder, why in failed.items()))

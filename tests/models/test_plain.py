@@ -265,3 +265,12 @@ def test_operations_are_compositions_with_sums(name, stride, dtype):
     (z,) = widened((z,))
     for actual, summed in zip(sums, (z, z.astype(np.float64) ** 2), strict=True):
         assert error(actual, summed.sum((1, 2, 3), np.float64)) < TOLERANCE[jnp.float32]
+
+
+def test_a_strided_slice_stays_out_of_its_product():
+    """A GPU's compiler aborts where it is taken in: benchmarks/README.md."""
+    convolve = partial(plain._pointwise_with_sums, kernel=jnp.ones((1, 1, 2, 3)))
+    x = jnp.ones((2, 4, 4, 5))
+    for stride, barriers in ((1, 0), (2, 1)):
+        program = str(jax.make_jaxpr(partial(convolve, stride=stride))(x))
+        assert program.count("optimization_barrier") == barriers

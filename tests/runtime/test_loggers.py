@@ -106,6 +106,7 @@ def test_each_epoch_once_and_the_results(tiny, whole, wandb, tmp_path):
     assert (first["resume"], wandb.options["resume"]) == (None, "allow")
     assert first["id"] == wandb.options["id"] == (folder / "wandb" / "id.txt").read_text().strip()
     assert (first["name"], first["dir"]) == ("sweep/seed0", folder)
+    assert first["reinit"] == "create_new"  # runs side by side are apart
     assert first["config"]["train"]["epochs"] == 4
 
 

@@ -18,6 +18,7 @@ from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.pretrained import WeightsError, evaluate_weights
+from cifar_jax.runtime.train import train
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(path.parent for path in ROOT.glob("pretrained/*/card.json"))
@@ -82,6 +83,21 @@ def test_the_card(exported, whole, tiny):
     chosen = f"epoch {results['selected_epoch']}, chosen on 40 training images held out"
     assert card["protocol"].startswith(f"trained on 200 images; {chosen}; ")
     assert card["limits"].endswith("It is tiny.")
+
+
+def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(tiny, tmp_path):
+    config = change(tiny, model={"dtype": "bfloat16"}, train={"epochs": 1})
+    results = train(config, tmp_path / "run")
+    card = export(tmp_path / "run", tmp_path / "net")
+    net = cifar_jax.load(tmp_path / "net")
+    assert net.config == change(config, model={"dtype": "float32"})
+    report = evaluate(
+        net.config, net.variables, load_inputs(net.config, report=lambda line: None).test
+    )
+    assert (card["accuracy"], card["loss"]) == (report.accuracy, report.loss)
+    assert card["loss"] != results["ema_test_loss"]
+    assert card["trained_in"] == {"dtype": "bfloat16", "accuracy": results["ema_test_accuracy"]}
+    assert "then in float32 (in bfloat16, as trained, " in card["protocol"]
 
 
 def test_the_network_is_the_run_s(exported, whole, tiny):

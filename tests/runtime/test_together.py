@@ -1,15 +1,12 @@
 """Several runs in one loop: each has the files of a single run, and they stop and go on."""
 
 import json
-import signal
 
 import pytest
-from tiny_runs import TIMES, change, read_metrics
+from tiny_runs import TIMES, change, read_metrics, stop_in_chunk
 
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime.members import Members
-from cifar_jax.runtime.progress import Progress
-from cifar_jax.runtime.signals import Interrupted, listening
 from cifar_jax.runtime.together import Run, train_together
 from cifar_jax.runtime.train import train
 
@@ -56,18 +53,7 @@ def test_each_is_a_single_run(whole, together, runs, tmp_path):
 @pytest.mark.parametrize("chunks", [3, 4])  # two are an epoch
 def test_stopped_and_continued(together, runs, tmp_path, chunks):
     found = [Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)]
-    advance, calls = Progress.advance, []
-
-    def interrupt(self, *args, **values):
-        calls.append(args)
-        if len(calls) == chunks:
-            signal.raise_signal(signal.SIGTERM)
-        advance(self, *args, **values)
-
-    with pytest.MonkeyPatch.context() as patch, listening() as asked:
-        patch.setattr(Progress, "advance", interrupt)
-        with pytest.raises(Interrupted):
-            train_together(found, stop=asked)
+    stop_in_chunk(chunks, lambda asked: train_together(found, stop=asked))
     assert not (tmp_path / "run0" / "results.json").exists()
     assert train_together(found) == {}
     for i in range(2):
@@ -153,18 +139,7 @@ def test_weights_that_are_not_finite_end_one_run_alone(tiny, tmp_path):
 def test_metrics_after_one_has_failed_in_a_part_of_an_epoch(together, runs, tmp_path):
     """The other's epochs are summed from their own beginning."""
     found = [Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)]
-    advance, calls = Progress.advance, []
-
-    def interrupt(self, *args, **values):
-        calls.append(args)
-        if len(calls) == 3:
-            signal.raise_signal(signal.SIGTERM)
-        advance(self, *args, **values)
-
-    with pytest.MonkeyPatch.context() as patch, listening() as asked:
-        patch.setattr(Progress, "advance", interrupt)
-        with pytest.raises(Interrupted):
-            train_together(found, stop=asked)
+    stop_in_chunk(3, lambda asked: train_together(found, stop=asked))
 
     def fail(self, train_state, *args, real=Members.train_epoch, **options):
         moved = real(self, train_state, *args, **options)

@@ -41,6 +41,11 @@ def interrupt_at(call, original=lambda *_: None):
 
 def stop(config, folder, chunks, **options):
     """Train until a signal comes in the given chunk of steps."""
+    stop_in_chunk(chunks, lambda asked: train(config, folder, stop=asked, **options))
+
+
+def stop_in_chunk(chunks, run):
+    """Call ``run`` with what tells of signals, until one comes in the given chunk of steps."""
     advance, calls = Progress.advance, []
 
     def interrupt(self, *args, **values):
@@ -52,5 +57,5 @@ def stop(config, folder, chunks, **options):
     with pytest.MonkeyPatch.context() as patch, listening() as asked:
         patch.setattr(Progress, "advance", interrupt)
         with pytest.raises(Interrupted, match="stopped by SIGTERM"):
-            train(config, folder, stop=asked, **options)
+            run(asked)
     assert len(calls) == chunks
