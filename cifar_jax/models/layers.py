@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models import native, plain
-from cifar_jax.models.plain import Convolutions
+from cifar_jax.models.plain import Convolutions, Pending, affine
 
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # Kaiming-normal, fan_out
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
@@ -73,12 +73,6 @@ class BatchNorm(nn.Module):
         return scale, beta - mean * scale
 
 
-def affine(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-    """Scale and shift each channel of [..., C, H, W, images], in float32."""
-    shape = (1,) * (x.ndim - 4) + (-1, 1, 1, 1)
-    return x.astype(jnp.float32) * scale.reshape(shape) + shift.reshape(shape)
-
-
 class SeparableBlock(nn.Module):
     """Two depthwise-separable convolutions and a shortcut.
 
@@ -92,9 +86,9 @@ class SeparableBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, inputs: Pending, *, train: bool) -> Pending:
         """Map [..., C, H, W, images] to [..., features, H/stride, W/stride, images]."""
-        inputs, features, stride = x.shape[-4], self.features, self.stride
+        channels, features, stride = len(inputs.scale), self.features, self.stride
         kernel = partial(Kernel, dtype=self.dtype)
         separable = self.convolutions.separable
 
@@ -102,24 +96,22 @@ class SeparableBlock(nn.Module):
             count = self.convolutions.images * z.shape[-3] * z.shape[-2]
             return BatchNorm(name=name)(sums, count, train=train)
 
-        y, sums = separable(
-            x,
-            jnp.ones(inputs, jnp.float32),  # x is positive: its ReLU is itself
-            jnp.zeros(inputs, jnp.float32),
-            kernel((3, 3, 1, inputs), name="depthwise1")(),
-            kernel((1, 1, inputs, features), name="pointwise1")(),
+        y, sums, x = separable(
+            inputs,
+            kernel((3, 3, 1, channels), name="depthwise1")(),
+            kernel((1, 1, channels, features), name="pointwise1")(),
             stride,
+            keep=True,
         )
-        y, sums = separable(
-            y,
-            *norm("norm1", y, sums),
+        y, sums, _ = separable(
+            Pending(y, *norm("norm1", y, sums)),
             kernel((3, 3, 1, features), name="depthwise2")(),
             kernel((1, 1, features, features), name="pointwise2")(),
             1,
         )
-        y = affine(y, *norm("norm2", y, sums))
-        if stride != 1 or inputs != features:
-            weights = kernel((1, 1, inputs, features), name="shortcut")()
+        scale, shift = norm("norm2", y, sums)
+        if stride != 1 or channels != features:
+            weights = kernel((1, 1, channels, features), name="shortcut")()
             x, sums = self.convolutions.pointwise(x, weights, stride)
             x = affine(x, *norm("shortcut_norm", x, sums))
-        return nn.relu(x.astype(jnp.float32) + y).astype(self.dtype)
+        return Pending(y, scale, shift, x)

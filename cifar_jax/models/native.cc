@@ -58,25 +58,30 @@ static void add_groups(ffi::ThreadPool& pool, int64_t groups, const float* parts
 using Array = ffi::Buffer<ffi::F32>;
 using Result = ffi::Result<Array>;
 
-static const Vec* vectors(const Array& a) { return reinterpret_cast<const Vec*>(a.typed_data()); }
+// The vectors of an array, or null where an optional one is left out (it has no elements then).
+static Vec* vectors(const Array& a) {
+  return a.element_count() ? reinterpret_cast<Vec*>(a.typed_data()) : nullptr;
+}
 
-static Shape shape_of(const Array& x, const Array& z, int64_t stride) {
-  auto i = x.dimensions(), o = z.dimensions();
+static Vec* from(Vec* start, int64_t offset) { return start ? start + offset : nullptr; }
+
+static Shape shape_of(const Array& y, const Array& z, int64_t stride) {
+  auto i = y.dimensions(), o = z.dimensions();
   return {i[0], i[1], i[2], i[3], o[1], o[2], o[3], stride};
 }
 
 template <Kind kind>
-static ffi::Error forward(ffi::ThreadPool pool, int64_t stride, int64_t images, Array x,
-                          Array scale, Array shift, Array taps, Array kernel, Result z,
-                          Result sums, Result parts) {
-  const Shape s = shape_of(x, *z, stride);
+static ffi::Error forward(ffi::ThreadPool pool, int64_t stride, int64_t images, Array y,
+                          Array scale, Array shift, Array skip, Array taps, Array kernel, Result z,
+                          Result sums, Result x, Result parts) {
+  const Shape s = shape_of(y, *z, stride);
   const Kernels k{scale.typed_data(), shift.typed_data(), taps.typed_data(), kernel.typed_data()};
-  const Vec* in = vectors(x);
-  Vec* out = const_cast<Vec*>(vectors(*z));
+  Vec *in = vectors(y), *in_skip = vectors(skip), *kept = vectors(*x), *out = vectors(*z);
   float* part = parts->typed_data();
   const auto group = stride == 1 ? forward_group<kind, 1> : forward_group<kind, 2>;
   in_parallel(pool, s.groups, [=](int64_t i) {
-    group(s, images - i * kLanes, in + i * s.inputs * s.pixels(), k,
+    const int64_t at = i * s.inputs * s.pixels();
+    group(s, images - i * kLanes, {in + at, from(in_skip, at), from(kept, at), false}, k,
           out + i * s.outputs * s.out_pixels(), part + i * 2 * s.outputs);
   });
   add_groups(pool, s.groups, part, 2 * s.outputs, sums->typed_data(), 2 * s.outputs);
@@ -84,23 +89,25 @@ static ffi::Error forward(ffi::ThreadPool pool, int64_t stride, int64_t images, 
 }
 
 template <Kind kind>
-static ffi::Error backward(ffi::ThreadPool pool, int64_t stride, int64_t images, Array x,
-                           Array scale, Array shift, Array taps, Array kernel, Array z, Array dz,
-                           Array dsums, Result dx, Result daffine, Result dtaps, Result dkernel,
-                           Result parts) {
-  const Shape s = shape_of(x, z, stride);
+static ffi::Error backward(ffi::ThreadPool pool, int64_t stride, int64_t images, Array y,
+                           Array scale, Array shift, Array taps, Array kernel, Array z, Array x,
+                           Array dz, Array dsums, Array dx, Result dy, Result dskip, Result daffine,
+                           Result dtaps, Result dkernel, Result parts) {
+  const Shape s = shape_of(y, z, stride);
   const Kernels k{scale.typed_data(), shift.typed_data(), taps.typed_data(), kernel.typed_data()};
-  const Vec *in = vectors(x), *out = vectors(z), *dout = vectors(dz);
+  Vec *in = vectors(y), *kept = vectors(x), *din = vectors(*dy), *din_skip = vectors(*dskip);
+  const Vec *out = vectors(z), *dout = vectors(dz);
+  Vec* dkept = vectors(dx);
   const float* dsum = dsums.typed_data();
-  Vec* din = const_cast<Vec*>(vectors(*dx));
   const int64_t affine = daffine->element_count(), taps_size = dtaps->element_count();
   const int64_t size = dkernel->element_count(), step = affine + taps_size + size;
   float* part = parts->typed_data();
   const auto group = stride == 1 ? backward_group<kind, 1> : backward_group<kind, 2>;
   in_parallel(pool, s.groups, [=](int64_t i) {
-    const int64_t C = s.inputs, x_at = i * C * s.pixels(), z_at = i * s.outputs * s.out_pixels();
-    group(s, images - i * kLanes, in + x_at, k, out + z_at, dout + z_at, dsum,
-          {din + x_at, part + i * step, part + i * step + affine,
+    const int64_t at = i * s.inputs * s.pixels(), z_at = i * s.outputs * s.out_pixels();
+    group(s, images - i * kLanes, {in + at, nullptr, from(kept, at), false}, k, out + z_at,
+          dout + z_at, dsum, from(dkept, at),
+          {from(din, at), from(din_skip, at), part + i * step, part + i * step + affine,
            part + i * step + affine + taps_size});
   });
   add_groups(pool, s.groups, part, step, daffine->typed_data(), affine);
@@ -112,16 +119,16 @@ static ffi::Error backward(ffi::ThreadPool pool, int64_t stride, int64_t images,
 static auto forward_interface() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>().Attr<int64_t>("stride").Attr<int64_t>("images")
-      .Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
-      .Ret<Array>().Ret<Array>().Ret<Array>();
+      .Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
+      .Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>();
 }
 
 static auto backward_interface() {
   return ffi::Ffi::Bind()
       .Ctx<ffi::ThreadPool>().Attr<int64_t>("stride").Attr<int64_t>("images")
       .Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
-      .Arg<Array>().Arg<Array>().Arg<Array>()
-      .Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>();
+      .Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>().Arg<Array>()
+      .Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>().Ret<Array>();
 }
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(DenseForward, forward<kDense>, forward_interface());

@@ -7,7 +7,7 @@
 // Within a group a convolution is a matrix product, kernel [K, F] x columns [K, pixels], of which
 // only a block of rows exists at a time, small enough for the cache:
 //   dense      columns are the nine windows of each input channel, K = 9 C
-//   separable  columns are the depthwise convolution of relu(scale x + shift), K = C
+//   separable  columns are the depthwise convolution of x = relu(scale y + shift + skip), K = C
 //   pointwise  columns are every stride-th pixel of each channel, K = C
 // Each also sums its output and the output's square over each channel, which is what batch
 // normalisation asks for.
@@ -49,6 +49,13 @@ struct Kernels {         // all but `product` only of a separable convolution
   const float* shift;    // [C]
   const float* taps;     // [9, C]
   const float* product;  // [K, F]
+};
+
+struct Input {      // of one group
+  const Vec* y;     // [C, H, W]
+  const Vec* skip;  // the same, or null: the separable convolution is of relu(scale y + shift)
+  Vec* x;           // where to keep what the separable convolution is of, or null
+  bool ready;       // y has been kept: it is what the separable convolution is of
 };
 
 static void clear(Vec* x, int64_t count) {  // std::fill_n would assume whole lines of the cache
@@ -132,29 +139,37 @@ static void outer(const Vec* a, int64_t K, const Vec* b, int64_t M, int64_t N, V
 
 // Rows [first, first + rows) of a channel, with a zero on each side and zero rows beyond the image.
 template <Kind kind>
-static void padded_rows(const Vec* x, const Shape& s, float scale, float shift, int64_t first,
-                        int64_t rows, Vec* out) {
+static void padded_rows(const Input& input, const Shape& s, int64_t c, float scale, float shift,
+                        int64_t first, int64_t rows, Vec* out) {
   for (int64_t r = first; r < first + rows; ++r, out += s.width + 2) {
     if (r < 0 || r >= s.height) {
       clear(out, s.width + 2);
       continue;
     }
-    const Vec* in = x + r * s.width;
+    const int64_t at = c * s.pixels() + r * s.width;
+    const Vec* y = input.y + at;
     out[0] = out[s.width + 1] = Vec{};
-    for (int64_t w = 0; w < s.width; ++w)
-      out[w + 1] = kind == kSeparable ? relu(in[w] * scale + shift) : in[w];
+    if (kind != kSeparable || input.ready)
+      for (int64_t w = 0; w < s.width; ++w) out[w + 1] = y[w];
+    else if (input.skip)
+      for (int64_t w = 0; w < s.width; ++w) out[w + 1] = relu(y[w] * scale + shift + input.skip[at + w]);
+    else
+      for (int64_t w = 0; w < s.width; ++w) out[w + 1] = relu(y[w] * scale + shift);
+    if (kind == kSeparable && input.x)
+      for (int64_t w = 0; w < s.width; ++w) input.x[at + w] = out[w + 1];
   }
 }
 
 // Columns [K, rows * out_width] of a block of output rows; `pad` is scratch for one channel.
 template <Kind kind, int stride>
-static void make_columns(const Vec* x, const Shape& s, const Kernels& k, int64_t first,
+static void make_columns(const Input& input, const Shape& s, const Kernels& k, int64_t first,
                          int64_t rows, Vec* pad, Vec* out) {
   const int64_t n = rows * s.out_width, step = s.width + 2;
-  for (int64_t c = 0; c < s.inputs; ++c, x += s.pixels()) {
+  for (int64_t c = 0; c < s.inputs; ++c) {
     if (kind == kPointwise) {
+      const Vec* y = input.y + c * s.pixels();
       for (int64_t h = first; h < first + rows; ++h)
-        for (int64_t w = 0; w < s.out_width; ++w) *out++ = x[(h * s.width + w) * stride];
+        for (int64_t w = 0; w < s.out_width; ++w) *out++ = y[(h * s.width + w) * stride];
       continue;
     }
     float scale = 1, shift = 0, t[9];
@@ -162,7 +177,7 @@ static void make_columns(const Vec* x, const Shape& s, const Kernels& k, int64_t
       scale = k.scale[c], shift = k.shift[c];
       for (int i = 0; i < 9; ++i) t[i] = k.taps[i * s.inputs + c];
     }
-    padded_rows<kind>(x, s, scale, shift, first * stride - 1, (rows - 1) * stride + 3, pad);
+    padded_rows<kind>(input, s, c, scale, shift, first * stride - 1, (rows - 1) * stride + 3, pad);
     for (int64_t h = 0; h < rows; ++h)
       for (int64_t w = 0; w < s.out_width; ++w) {
         const Vec* p = pad + h * stride * step + w * stride;
@@ -189,8 +204,8 @@ static Vec* scratch(int which, int64_t count) {
 
 // z [F, H', W'] = convolution of x [C, H, W]; sums [2, F] of z and of its square over the images
 template <Kind kind, int stride>
-static void forward_group(const Shape& s, int64_t images, const Vec* x, const Kernels& k, Vec* z,
-                          float* sums) {
+static void forward_group(const Shape& s, int64_t images, const Input& input, const Kernels& k,
+                          Vec* z, float* sums) {
   const Mask mask = first_lanes(images);
   const int64_t K = s.columns(kind), most = s.block_rows();
   Vec* pad = scratch(0, (most * stride + 2) * (s.width + 2));
@@ -199,7 +214,7 @@ static void forward_group(const Shape& s, int64_t images, const Vec* x, const Ke
   clear(sum, 2 * s.outputs);
   for (int64_t h = 0; h < s.out_height; h += most) {
     const int64_t rows = std::min(most, s.out_height - h), n = rows * s.out_width;
-    make_columns<kind, stride>(x, s, k, h, rows, pad, columns);
+    make_columns<kind, stride>(input, s, k, h, rows, pad, columns);
     Vec* out = z + h * s.out_width;
     product(k.product, s.outputs, 1, columns, n, K, out, s.out_pixels(), s.outputs, n);
     for (int64_t f = 0; f < s.outputs; ++f) {
@@ -227,21 +242,24 @@ static void clear_border(Vec* x, int64_t channels, int64_t height, int64_t width
 }
 
 struct Gradients {  // of one group
-  Vec* x;           // [C, H, W], unless dense
+  Vec* y;           // [C, H, W], unless dense
+  Vec* skip;        // the same, or null
   float* affine;    // [2, C] of scale and shift, if separable
   float* taps;      // [9, C], if separable
   float* product;   // [K, F]
 };
 
 // Gradients of one channel of a separable convolution, from those of its columns, `g`, which are
-// padded by one pixel on each side. `pad` and `dpad` are scratch for the padded channel.
+// padded by one pixel on each side, and from those of x where it has been kept, `dx`. `pad` and
+// `dpad` are scratch for the padded channel.
 template <int stride>
-static void depthwise_backward(const Shape& s, const Vec* x, const Kernels& k, int64_t c,
-                               const Vec* g, Vec* pad, Vec* dpad, const Gradients& d) {
+static void depthwise_backward(const Shape& s, const Vec* y, const Input& seen, const Kernels& k,
+                               int64_t c, const Vec* g, const Vec* dx, Vec* pad, Vec* dpad,
+                               const Gradients& d) {
   const int64_t step = s.width + 2, g_step = s.out_width + 2;
   float t[9];
   for (int i = 0; i < 9; ++i) t[i] = k.taps[i * s.inputs + c];
-  padded_rows<kSeparable>(x, s, k.scale[c], k.shift[c], -1, s.height + 2, pad);
+  padded_rows<kSeparable>(seen, s, c, k.scale[c], k.shift[c], -1, s.height + 2, pad);
   if (stride != 1) clear(dpad, (s.height + 2) * step);
   Vec taps[9] = {}, scale = {}, shift = {};
   for (int64_t h = 0; h < s.out_height; ++h)
@@ -256,27 +274,32 @@ static void depthwise_backward(const Shape& s, const Vec* x, const Kernels& k, i
   for (int64_t h = 0; h < s.height; ++h)
     for (int64_t w = 0; w < s.width; ++w) {
       const Vec* q = g + h * g_step + w;
+      const int64_t at = c * s.pixels() + h * s.width + w;
       Vec v = stride != 1 ? dpad[(h + 1) * step + w + 1]
                           : q[0] * t[8] + q[1] * t[7] + q[2] * t[6] + q[g_step] * t[5] +
                                 q[g_step + 1] * t[4] + q[g_step + 2] * t[3] + q[2 * g_step] * t[2] +
                                 q[2 * g_step + 1] * t[1] + q[2 * g_step + 2] * t[0];
+      if (dx) v += dx[at];
       v = pad[(h + 1) * step + w + 1] > 0 ? v : Vec{};
-      scale += v * x[h * s.width + w];
+      scale += v * y[at];
       shift += v;
-      d.x[c * s.pixels() + h * s.width + w] = v * k.scale[c];
+      if (d.skip) d.skip[at] = v;
+      d.y[at] = v * k.scale[c];
     }
   for (int i = 0; i < 9; ++i) d.taps[i * s.inputs + c] = total(taps[i]);
   d.affine[c] = total(scale);
   d.affine[s.inputs + c] = total(shift);
 }
 
-// Gradients, from those of z, `dz` [F, H', W'], and of the sums, `dsums` [2, F].
+// Gradients, from those of z, `dz` [F, H', W'], of the sums, `dsums` [2, F], and of the kept x.
 template <Kind kind, int stride>
-static void backward_group(const Shape& s, int64_t images, const Vec* x, const Kernels& k,
-                           const Vec* z, const Vec* dz, const float* dsums, const Gradients& d) {
+static void backward_group(const Shape& s, int64_t images, const Input& input, const Kernels& k,
+                           const Vec* z, const Vec* dz, const float* dsums, const Vec* dx,
+                           const Gradients& d) {
   const Mask mask = first_lanes(images);
   const int64_t K = s.columns(kind), F = s.outputs, most = s.block_rows();
   const int64_t g_step = s.out_width + 2, g_plane = (s.out_height + 2) * g_step;
+  const Input seen{input.x ? input.x : input.y, nullptr, nullptr, input.x != nullptr};
   Vec* pad = scratch(0, 2 * (s.height + 2) * (s.width + 2));
   Vec* columns = scratch(1, K * most * s.out_width);
   Vec* g = scratch(2, F * most * s.out_width);
@@ -285,10 +308,10 @@ static void backward_group(const Shape& s, int64_t images, const Vec* x, const K
   Vec* row = padded;
   clear(sum, K * F);
   if (kind == kSeparable) clear_border(padded, K, s.out_height, s.out_width);
-  if (kind == kPointwise && stride != 1) clear(d.x, s.inputs * s.pixels());
+  if (kind == kPointwise && stride != 1) clear(d.y, s.inputs * s.pixels());
   for (int64_t h = 0; h < s.out_height; h += most) {
     const int64_t rows = std::min(most, s.out_height - h), n = rows * s.out_width;
-    make_columns<kind, stride>(x, s, k, h, rows, pad, columns);
+    make_columns<kind, stride>(seen, s, k, h, rows, pad, columns);
     for (int64_t f = 0; f < F; ++f)
       for (int64_t i = 0; i < n; ++i) {
         const int64_t at = f * s.out_pixels() + h * s.out_width + i;
@@ -304,12 +327,12 @@ static void backward_group(const Shape& s, int64_t images, const Vec* x, const K
       if (kind == kSeparable) continue;
       for (int64_t c = 0; c < K; ++c)
         for (int64_t w = 0; w < s.out_width; ++w)
-          d.x[c * s.pixels() + ((h + r) * s.width + w) * stride] = row[c * s.out_width + w];
+          d.y[c * s.pixels() + ((h + r) * s.width + w) * stride] = row[c * s.out_width + w];
     }
   }
   for (int64_t i = 0; i < K * F; ++i) d.product[i] = total(sum[i]);
   if (kind != kSeparable) return;
   for (int64_t c = 0; c < K; ++c)
-    depthwise_backward<stride>(s, x + c * s.pixels(), k, c, padded + c * g_plane, pad,
+    depthwise_backward<stride>(s, input.y, seen, k, c, padded + c * g_plane, dx, pad,
                                pad + (s.height + 2) * (s.width + 2), d);
 }

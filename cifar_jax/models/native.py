@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cifar_jax.models.plain import Convolutions, dense_conv
+from cifar_jax.models.plain import Convolutions, Pending, dense_conv
 
 HANDLERS = tuple(  # of the library; JAX knows them as cifar_jax.NAME
     f"{kind}{way}"
@@ -26,53 +26,57 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 class _Convolution(NamedTuple):
-    """What is known before the arrays are: which one, the output's stride, and how many images."""
+    """What is known before the arrays are: which one, its stride, and whether it keeps its x."""
 
     kind: str
-    stride: int
     images: int
+    stride: int = 1
+    keep: bool = False
 
-    def call(self, way: str, results: list[jax.ShapeDtypeStruct], *arrays: jax.Array):
+    def call(self, way: str, results: list[jax.ShapeDtypeStruct], *arrays: jax.Array) -> Any:
         name = f"cifar_jax.{self.kind}{way}"
         call = jax.ffi.ffi_call(name, results, vmap_method="sequential")
         return call(*arrays, stride=self.stride, images=self.images)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _convolve(convolution, x, scale, shift, taps, kernel) -> Any:
-    return _forward(convolution, x, scale, shift, taps, kernel)[0]
+def _convolve_primal(convolution, y, scale, shift, skip, taps, kernel):
+    return _forward(convolution, y, scale, shift, skip, taps, kernel)[0]
 
 
-def _forward(convolution, x, scale, shift, taps, kernel):
-    groups, _, height, width, lanes = x.shape
+_convolve: Any = jax.custom_vjp(_convolve_primal, nondiff_argnums=(0,))
+
+
+def _forward(convolution, y, scale, shift, skip, taps, kernel):
+    groups, _, height, width, lanes = y.shape
     outputs = kernel.shape[1]
     size = (-(-side // convolution.stride) for side in (height, width))
     results = [
         _float32(groups, outputs, *size, lanes),
         _float32(2, outputs),
+        _float32(*(y.shape if convolution.keep else (0,))),
         _float32(groups, 2, outputs),  # the sums of each group, as all last results here
     ]
-    inputs = (x, scale, shift, taps, kernel)
-    z, sums, _ = convolution.call("Forward", results, *inputs)
-    return (z, sums), (*inputs, z)
+    inputs = (y, scale, shift, skip, taps, kernel)
+    z, sums, x, _ = convolution.call("Forward", results, *inputs)
+    return (z, sums, x), (*inputs, z, x)
 
 
 def _backward(convolution, residuals, gradients):
     dense = convolution.kind == "Dense"
-    *inputs, z = residuals
-    x, scale, _, taps, kernel = inputs
-    dz, dsums = gradients
+    y, scale, shift, skip, taps, kernel, z, x = residuals
     results = [
-        _float32(*((0,) if dense else x.shape)),
+        _float32(*((0,) if dense else y.shape)),
+        _float32(*skip.shape),
         _float32(2, len(scale)),
         _float32(*taps.shape),
         _float32(*kernel.shape),
-        _float32(len(x), 2 * len(scale) + taps.size + kernel.size),
+        _float32(len(y), 2 * len(scale) + taps.size + kernel.size),
     ]
-    dx, daffine, dtaps, dkernel, _ = convolution.call("Backward", results, *inputs, z, dz, dsums)
+    inputs = (y, scale, shift, taps, kernel, z, x, *gradients)
+    dy, dskip, daffine, dtaps, dkernel, _ = convolution.call("Backward", results, *inputs)
     if dense:  # images: seldom asked for, and removed by the compiler if it is not
-        dx = _dense_input_gradient(x, kernel, z, dz, dsums)
-    return dx, daffine[0], daffine[1], dtaps, dkernel
+        dy = _dense_input_gradient(y, kernel, z, *gradients[:2])
+    return dy, daffine[0], daffine[1], dskip, dtaps, dkernel
 
 
 def _dense_input_gradient(x, kernel, z, dz, dsums):
@@ -91,21 +95,29 @@ def _arrange(lanes: int, images: jax.Array) -> jax.Array:
     return jnp.transpose(images.reshape(-1, lanes, *images.shape[1:]), (0, 4, 2, 3, 1))
 
 
-def _dense(images: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
-    none, kernel = jnp.zeros(0, jnp.float32), kernel.reshape(-1, kernel.shape[-1])
-    return _convolve(_Convolution("Dense", 1, images), x, none, none, none, kernel)
-
-
-def _separable(
-    images, x, scale, shift, depthwise, pointwise, stride
-) -> tuple[jax.Array, jax.Array]:
-    convolution = _Convolution("Separable", stride, images)
-    return _convolve(convolution, x, scale, shift, depthwise.reshape(9, -1), pointwise[0, 0])
-
-
-def _pointwise(images, x, kernel, stride) -> tuple[jax.Array, jax.Array]:
+def _without_affine(convolution: _Convolution, x, kernel) -> tuple[jax.Array, jax.Array]:
     none = jnp.zeros(0, jnp.float32)
-    return _convolve(_Convolution("Pointwise", stride, images), x, none, none, none, kernel[0, 0])
+    z, sums, _ = _convolve(convolution, x, none, none, none, none, kernel)
+    return z, sums
+
+
+def _dense(images: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:
+    kernel = kernel.reshape(-1, kernel.shape[-1])
+    return _without_affine(_Convolution("Dense", images), x, kernel)
+
+
+def _separable(images: int, inputs: Pending, depthwise, pointwise, stride, *, keep=False):
+    y, scale, shift, skip = inputs
+    if skip is None:
+        skip = jnp.zeros(0, jnp.float32)
+    else:
+        keep = True  # without it, its backward pass would need the skip
+    convolution = _Convolution("Separable", images, stride, keep)
+    return _convolve(convolution, y, scale, shift, skip, depthwise.reshape(9, -1), pointwise[0, 0])
+
+
+def _pointwise(images: int, x, kernel, stride) -> tuple[jax.Array, jax.Array]:
+    return _without_affine(_Convolution("Pointwise", images, stride), x, kernel[0, 0])
 
 
 def _pool(images: int, x: jax.Array) -> jax.Array:

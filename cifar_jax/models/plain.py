@@ -8,7 +8,7 @@ sums of contiguous memory. Kernels keep Flax's layout whatever the layout of the
 from collections.abc import Callable
 from functools import partial, reduce
 from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -117,6 +117,37 @@ def _pointwise_backward(residuals, g):
 pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)
 
 
+class Pending(NamedTuple):
+    """Activations relu(scale y + shift + skip), left to whatever reads them.
+
+    Attributes:
+      y: [..., C, H, W, images].
+      scale: [C], float32.
+      shift: [C], float32.
+      skip: of the shape of ``y``; None: nothing is added.
+    """
+
+    y: jax.Array
+    scale: jax.Array
+    shift: jax.Array
+    skip: jax.Array | None = None
+
+
+def affine(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+    """Scale and shift each channel of [..., C, H, W, images], in float32."""
+    shape = (1,) * (x.ndim - 4) + (-1, 1, 1, 1)
+    return x.astype(jnp.float32) * scale.reshape(shape) + shift.reshape(shape)
+
+
+def activate(pending: Pending, dtype: Any) -> jax.Array:
+    """Compute what was left."""
+    y, scale, shift, skip = pending
+    x = affine(y, scale, shift)
+    if skip is not None:
+        x = x + skip.astype(jnp.float32)
+    return jax.nn.relu(x).astype(dtype)
+
+
 class Convolutions(NamedTuple):
     """What the layers are made of, in one of its implementations.
 
@@ -128,8 +159,9 @@ class Convolutions(NamedTuple):
       images: B, how many images the batch has.
       arrange: images [B, H, W, C] -> activations.
       dense: (activations, kernel [3, 3, C, F]) -> 3x3 convolution, zero-padded by one pixel.
-      separable: (activations, scale [C], shift [C], depthwise kernel [3, 3, 1, C], pointwise
-        kernel [1, 1, C, F], stride) -> both convolutions of relu(scale x + shift).
+      separable: (pending activations, depthwise kernel [3, 3, 1, C], pointwise kernel
+        [1, 1, C, F], stride, keep) -> both convolutions; and, as a third result, the activations
+        for others to read, if ``keep`` is true.
       pointwise: (activations, kernel [1, 1, C, F], stride) -> 1x1 convolution.
       pool: activations -> their mean over pixels, float32 [B, C].
     """
@@ -137,7 +169,7 @@ class Convolutions(NamedTuple):
     images: int
     arrange: Callable[..., jax.Array]
     dense: Callable[..., tuple[jax.Array, jax.Array]]
-    separable: Callable[..., tuple[jax.Array, jax.Array]]
+    separable: Callable[..., tuple[jax.Array, jax.Array, jax.Array]]
     pointwise: Callable[..., tuple[jax.Array, jax.Array]]
     pool: Callable[..., jax.Array]
 
@@ -174,10 +206,10 @@ def _dense_with_sums(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Ar
     return _with_sums(dense_conv(x, kernel))
 
 
-def _separable(x, scale, shift, depthwise, pointwise, stride):
-    x = x.astype(jnp.float32) * scale[:, None, None, None] + shift[:, None, None, None]
-    x = jax.nn.relu(x).astype(depthwise.dtype)
-    return _with_sums(pointwise_conv(depthwise_conv(x, depthwise, stride=stride), pointwise[0, 0]))
+def _separable(inputs: Pending, depthwise, pointwise, stride, *, keep=False):
+    x = activate(inputs, depthwise.dtype)
+    z = pointwise_conv(depthwise_conv(x, depthwise, stride=stride), pointwise[0, 0])
+    return *_with_sums(z), x
 
 
 def _pointwise_with_sums(x, kernel, stride):

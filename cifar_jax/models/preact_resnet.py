@@ -10,11 +10,10 @@ from flax import linen as nn
 from cifar_jax.models.layers import (
     BatchNorm,
     Kernel,
-    affine,
     choose_convolutions,
     kaiming_normal,
 )
-from cifar_jax.models.plain import Convolutions, channel_sums
+from cifar_jax.models.plain import Convolutions, Pending, activate, affine, channel_sums
 
 
 class PreactBlock(nn.Module):
@@ -45,16 +44,14 @@ class PreactBlock(nn.Module):
             count = convolutions.images * z.shape[-3] * z.shape[-2]
             return BatchNorm(name=name)(sums, count, train=train)
 
-        y, sums = convolutions.separable(
-            x,
-            *norm("norm1", x, channel_sums(x)),
+        y, sums, _ = convolutions.separable(
+            Pending(x, *norm("norm1", x, channel_sums(x))),
             kernel((3, 3, 1, inputs), name="depthwise1")(),
             kernel((1, 1, inputs, features), name="pointwise1")(),
             stride,
         )
-        y, sums = convolutions.separable(
-            y,
-            *norm("norm2", y, sums),
+        y, sums, _ = convolutions.separable(
+            Pending(y, *norm("norm2", y, sums)),
             kernel((3, 3, 1, features), name="depthwise2")(),
             kernel((1, 1, features, features), name="pointwise2")(),
             1,
@@ -120,7 +117,7 @@ class PreactResNet(nn.Module):
                 )
                 x = layer(x, train=train)
         count = images.shape[0] * x.shape[-3] * x.shape[-2]
-        x = affine(x, *BatchNorm(name="norm")(channel_sums(x), count, train=train))
-        x = convolutions.pool(nn.relu(x).astype(self.dtype))
+        pending = Pending(x, *BatchNorm(name="norm")(channel_sums(x), count, train=train))
+        x = convolutions.pool(activate(pending, self.dtype))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)

@@ -10,10 +10,10 @@ from cifar_jax.models.layers import (
     BatchNorm,
     Kernel,
     SeparableBlock,
-    affine,
     choose_convolutions,
     kaiming_normal,
 )
+from cifar_jax.models.plain import Pending, activate
 
 
 class SeparableResNet(nn.Module):
@@ -59,14 +59,13 @@ class SeparableResNet(nn.Module):
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, sums = convolutions.dense(x, kernel)
         pixels = images.shape[0] * images.shape[1] * images.shape[2]
-        x = affine(x, *BatchNorm(name="stem_norm")(sums, pixels, train=train))
-        x = nn.relu(x).astype(self.dtype)
+        pending = Pending(x, *BatchNorm(name="stem_norm")(sums, pixels, train=train))
         for stage, features in enumerate(self.stages):
             for block in range(self.blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
                 name = f"stage{stage + 1}_block{block + 1}"
                 layer = SeparableBlock(features, convolutions, stride, self.dtype, name=name)
-                x = layer(x, train=train)
-        x = convolutions.pool(x)
+                pending = layer(pending, train=train)
+        x = convolutions.pool(activate(pending, self.dtype))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)

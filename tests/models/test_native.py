@@ -19,7 +19,12 @@ from cifar_jax.runtime import kernels
 
 pytestmark = pytest.mark.usefixtures("library")
 
-KINDS = [("dense", 1), ("pointwise", 1), ("pointwise", 2), ("separable", 1), ("separable", 2)]
+KINDS = [  # first and residual: separable ones that keep what they read, without and with a skip
+    ("dense", 1),
+    *((kind, stride) for kind in ("pointwise", "separable", "residual") for stride in (1, 2)),
+    ("first", 1),
+]
+SEPARABLE = ("separable", "first", "residual")
 SHAPES = [  # size, channels, images: cut at the edges of the C++'s blocks, tiles and groups
     ((8, 8), (5, 4), 16),
     ((7, 5), (4, 5), 40),
@@ -32,21 +37,38 @@ LAST_STAGE = ((4, 4), (160, 160), 120)
 ROUNDING = 3e-6  # of each result's largest number
 
 
-def convolve(implementation, kind, stride, images, *weights):
-    """One of its convolutions, of images [B, H, W, C] to images, and the sums."""
+def convolve(implementation, kind, stride, inputs):
+    """One of its convolutions, of images [B, H, W, C] to images, the sums, and what it keeps.
+
+    Inputs are images, [scale, shift, skip as images or none, taps] and kernel.
+    """
     lanes = [kernels.load().lanes] if implementation is native else []
+    images, *weights = inputs
     convolutions = implementation.convolutions(len(images), *lanes)
-    strides = () if kind == "dense" else (stride,)
-    z, sums = getattr(convolutions, kind)(convolutions.arrange(images), *weights, *strides)
-    z = z.reshape(-1, *z.shape[-4:])  # [groups, F, H', W', images of a group]
-    z = jnp.transpose(z, (0, 4, 2, 3, 1)).reshape(-1, *z.shape[2:4], z.shape[1])
-    return z[: len(images)], sums
+    y = convolutions.arrange(images)
+    if kind == "dense":
+        z, sums = convolutions.dense(y, *weights)
+    elif kind == "pointwise":
+        z, sums = convolutions.pointwise(y, *weights, stride)
+    else:
+        scale, shift, skip, *weights = weights
+        skip = None if skip is None else convolutions.arrange(skip)
+        pending, keep = plain.Pending(y, scale, shift, skip), kind != "separable"
+        z, sums, kept = convolutions.separable(pending, *weights, stride, keep=keep)
+        if keep:
+            return as_images(z, len(images)), sums, as_images(kept, len(images))
+    return as_images(z, len(images)), sums
+
+
+def as_images(x, count):
+    x = x.reshape(-1, *x.shape[-4:])  # [groups, F, H', W', images of a group]
+    return jnp.transpose(x, (0, 4, 2, 3, 1)).reshape(-1, *x.shape[2:4], x.shape[1])[:count]
 
 
 def value_and_gradients(implementation, kind, stride, inputs, cotangents):
-    """Output, sums, and the gradients of images, [scale, shift, taps,] and kernel."""
-    value, pull_back = jax.vjp(partial(convolve, implementation, kind, stride), *inputs)
-    return *value, *pull_back(cotangents)
+    """What it gives, and the gradient of each input."""
+    value, pull_back = jax.vjp(partial(convolve, implementation, kind, stride), inputs)
+    return *value, *jax.tree.leaves(pull_back(cotangents))
 
 
 compiled = jax.jit(value_and_gradients, static_argnums=(0, 1, 2))
@@ -58,15 +80,18 @@ def draw(kind, stride, size, channels, images, seed=0):
     inputs, outputs = channels
     x = normal(size=(images, *size, inputs))
     weights = [normal(size=(1 if kind != "dense" else 3,) * 2 + channels)]
-    if kind == "separable":
+    if kind in SEPARABLE:
         scale, shift = np.where(np.arange(inputs) % 3, 0.8, -1.2), normal(size=inputs)
-        x += 0.01 * (np.abs(scale * x + shift) < 0.001)
-        weights = [scale, shift, normal(size=(3, 3, 1, inputs)), *weights]
-    cotangents = (
+        skip = normal(size=x.shape) if kind == "residual" else None
+        x += 0.01 * (np.abs(scale * x + shift + (0 if skip is None else skip)) < 0.001)
+        weights = [scale, shift, skip, normal(size=(3, 3, 1, inputs)), *weights]
+    cotangents = [
         normal(size=(images, *(-(-side // stride) for side in size), outputs)),
         normal(size=(2, outputs)),
-    )
-    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), ((x, *weights), cotangents))
+    ]
+    if kind in ("first", "residual"):
+        cotangents.append(normal(size=x.shape))
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), ((x, *weights), tuple(cotangents)))
 
 
 def error(actual, expected):
@@ -90,14 +115,14 @@ def test_equals_plain(kind, stride, shape):
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_at_zero_relu_has_no_slope(stride):
-    """As a block's first convolution meets it: half of its input is zero."""
-    (x, scale, shift, *weights), cotangents = draw("separable", stride, *SHAPES[0])
-    inputs = (jax.nn.relu(x), jnp.ones_like(scale), jnp.zeros_like(shift), *weights)
+    """Where half of the input is zero."""
+    (x, scale, shift, *weights), cotangents = draw("residual", stride, *SHAPES[0])
+    inputs = (jax.nn.relu(x), jnp.ones_like(scale), jnp.zeros_like(shift), None, *weights[1:])
     actual, expected = (
-        compiled(each, "separable", stride, inputs, cotangents) for each in (native, plain)
+        compiled(each, "first", stride, inputs, cotangents) for each in (native, plain)
     )
     assert_agree(actual, expected)
-    np.testing.assert_array_equal(actual[2][x < 0], 0)
+    np.testing.assert_array_equal(actual[3][x < 0], 0)
 
 
 def windows(x, stride):
@@ -110,13 +135,14 @@ def windows(x, stride):
 
 def by_definition(kind, stride, inputs, cotangents):
     """In float64."""
-    (x, *affine_and_taps, kernel), (dz, dsums) = jax.tree.map(
+    (x, *affine_and_taps, kernel), (dz, dsums, *dkept) = jax.tree.map(
         lambda a: np.asarray(a, np.float64), (inputs, cotangents)
     )
     rows = kernel.reshape(-1, kernel.shape[-1])
-    scale, shift, taps = affine_and_taps or (1, 0, np.ones((3, 3, 1, 1)))
-    opened = scale * x + shift > 0 if kind == "separable" else np.ones_like(x)
-    seen = np.pad((scale * x + shift) * opened, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    scale, shift, skip, taps = affine_and_taps or (1, 0, None, np.ones((3, 3, 1, 1)))
+    before = scale * x + shift + (0 if skip is None else skip)
+    opened = before > 0 if kind in SEPARABLE else np.ones_like(x)
+    seen = np.pad(before * opened, [(0, 0), (1, 1), (1, 1), (0, 0)])
     dseen = np.zeros_like(seen)
     taps = taps.reshape(9, -1)
     if kind == "dense":
@@ -136,14 +162,17 @@ def by_definition(kind, stride, inputs, cotangents):
     else:
         for w, tap in zip(windows(dseen, stride), taps, strict=True):
             w += tap * dcolumns
-    dx = dseen[:, 1:-1, 1:-1] * opened
+    dx = (dseen[:, 1:-1, 1:-1] + (dkept[0] if dkept else 0)) * opened
     dkernel = np.einsum("bhwk,bhwf->kf", columns, g).reshape(kernel.shape)
     sums = np.stack([z.sum((0, 1, 2)), (z * z).sum((0, 1, 2))])
-    if kind != "separable":
+    if kind not in SEPARABLE:
         return z, sums, dx, dkernel
+    kept = [seen[:, 1:-1, 1:-1]] if dkept else []
+    dskip = [] if skip is None else [dx]
     dtaps = [(w * dcolumns).sum((0, 1, 2)) for w in windows(seen, stride)]
+    dtaps = np.reshape(dtaps, (3, 3, 1, -1))
     daffine = (dx * x).sum((0, 1, 2)), dx.sum((0, 1, 2))
-    return z, sums, dx * scale, *daffine, np.reshape(dtaps, (3, 3, 1, -1)), dkernel
+    return z, sums, *kept, dx * scale, *daffine, *dskip, dtaps, dkernel
 
 
 @pytest.mark.parametrize(("kind", "stride"), KINDS)
@@ -161,7 +190,7 @@ def test_jit_equals_eager(kind, stride):
 
 
 @pytest.mark.parametrize("images", [0, None], ids=["over images too", "over weights alone"])
-@pytest.mark.parametrize(("kind", "stride"), [KINDS[0], KINDS[2], KINDS[4]])
+@pytest.mark.parametrize(("kind", "stride"), [KINDS[0], KINDS[2], KINDS[4], KINDS[6]])
 def test_vmap_equals_a_loop(kind, stride, images):
     (x, *weights), cotangents = draw(kind, stride, *SHAPES[1])
     (x2, *weights2), cotangents2 = draw(kind, stride, *SHAPES[1], seed=1)
@@ -178,21 +207,23 @@ def test_vmap_equals_a_loop(kind, stride, images):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("where", ["images", "kernel", "gradient"])
-@pytest.mark.parametrize("kind", ["dense", "pointwise", "separable"])
+@pytest.mark.parametrize("kind", ["dense", "pointwise", "separable", "residual"])
 def test_what_is_not_finite_spreads_as_in_plain(kind, where, value):
     """The trainer's guard looks at the gradients alone."""
-    (x, *weights, kernel), (dz, dsums) = draw(kind, 1, *SHAPES[1])
+    (x, *weights, kernel), (dz, *others) = draw(kind, 1, *SHAPES[1])
     if where == "images":
         x = x.at[20, 3, 2, 1].set(value)
     elif where == "kernel":
         kernel = kernel.at[0, 0, 2, 3].set(value)
     else:
         dz = dz.at[20, 3, 2, 1].set(value)
-    case = (x, *weights, kernel), (dz, dsums)
+    case = (x, *weights, kernel), (dz, *others)
     actual, expected = (compiled(each, kind, 1, *case) for each in (native, plain))
+    values = len(others) + 1  # before the gradients: output, sums, and what is kept
+    untouched = {"images": (), "kernel": range(2, values), "gradient": range(values)}[where]
     for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
         np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
-        assert np.isfinite(a).all() == (where == "gradient" and i < 2)
+        assert np.isfinite(a).all() == (i in untouched)
 
 
 def fingerprint():
@@ -267,4 +298,4 @@ def test_first_derivatives_alone():
     with pytest.raises((TypeError, ValueError), match=r"jvp|JVP|differentiat"):
         jax.grad(lambda inputs: jnp.sum(run(inputs, cotangents)[2]))(inputs)
     with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(partial(convolve, native, "separable", 1), inputs, inputs)
+        jax.jvp(partial(convolve, native, "separable", 1), (inputs,), (inputs,))

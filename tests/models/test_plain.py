@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cifar_jax.models import plain
-from cifar_jax.models.plain import dense_conv, depthwise_conv, pointwise_conv
+from cifar_jax.models.plain import Pending, dense_conv, depthwise_conv, pointwise_conv
 
 CHANNELS, FEATURES, BATCH = 5, 7, 3
 TOLERANCE = {jnp.float32: 2e-6, jnp.bfloat16: 2e-2}  # of each result's largest number
@@ -234,37 +234,48 @@ def test_images_are_arranged_and_pooled():
     np.testing.assert_allclose(pooled, images.mean((1, 2)), atol=0.01)
 
 
-def reference(name, x, *weights, stride):
-    *affine_and_depthwise, kernel = weights
-    if name == "dense":
-        return reference_dense(x, kernel)
-    if name == "pointwise":
-        return reference_pointwise(x[:, ::stride, ::stride], kernel[0, 0])
-    scale, shift, depthwise = affine_and_depthwise
-    x = jax.nn.relu(x * scale[:, None, None, None] + shift[:, None, None, None])
-    return reference_pointwise(reference_depthwise(x, depthwise, stride=stride), kernel[0, 0])
-
-
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize(
-    ("name", "stride"),
-    [("dense", 1), ("pointwise", 1), ("pointwise", 2), ("separable", 1), ("separable", 2)],
-)
-def test_operations_are_compositions_with_sums(name, stride, dtype):
-    """The sums are float32 and those of the output as it was rounded."""
+@pytest.mark.parametrize(("name", "stride"), [("dense", 1), ("pointwise", 1), ("pointwise", 2)])
+def test_operations_give_sums_too(name, stride, dtype):
     x, kernel, _ = dense_case((7, 6), dtype)
-    weights = [kernel if name == "dense" else kernel[1:2, 1:2]]
-    if name == "separable":
-        taps = normal(5, (3, 3, 1, CHANNELS), dtype)
-        weights = [normal(3, (CHANNELS,)), normal(4, (CHANNELS,)), taps, *weights]
-    strides = () if name == "dense" else (stride,)
-    z, sums = getattr(CONVOLUTIONS, name)(x, *weights, *strides)
+    if name == "dense":
+        z, sums = CONVOLUTIONS.dense(x, kernel)
+        expected = reference_dense(*widened((x, kernel)))
+    else:
+        z, sums = CONVOLUTIONS.pointwise(x, kernel[1:2, 1:2], stride)
+        expected = reference_pointwise(*widened((x[:, ::stride, ::stride], kernel[1, 1])))
+    assert_output_and_sums(z, sums, expected, dtype)
+
+
+def assert_output_and_sums(z, sums, expected, dtype):
+    """The sums are float32 and those of the output as it was rounded."""
     assert (z.dtype, sums.dtype) == (dtype, jnp.float32)
-    expected = reference(name, *widened((x, *weights)), stride=stride)
     assert error(*widened((z, expected))) < 2 * TOLERANCE[dtype]
     (z,) = widened((z,))
     for actual, summed in zip(sums, (z, z.astype(np.float64) ** 2), strict=True):
         assert error(actual, summed.sum((1, 2, 3), np.float64)) < TOLERANCE[jnp.float32]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("skip_dtype", [None, jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_separable_convolution_computes_what_was_pending(stride, skip_dtype, dtype):
+    y, kernel, _ = dense_case((7, 6), dtype)
+    scale, shift, taps = normal(3, CHANNELS), normal(4, CHANNELS), normal(5, (3, 3, 1, CHANNELS))
+    kernel, taps = kernel[1:2, 1:2], taps.astype(dtype)
+    skip = None if skip_dtype is None else normal(6, y.shape, skip_dtype)
+    pending = Pending(y, scale, shift, skip)
+    z, sums, kept = CONVOLUTIONS.separable(pending, taps, kernel, stride, keep=True)
+    by_channel = (slice(None), None, None, None)
+    x = widened((y,))[0] * scale[by_channel] + shift[by_channel]
+    if skip is not None:
+        x += widened((skip,))[0]
+    x = np.maximum(x, 0)
+    assert kept.dtype == dtype
+    assert error(*widened((kept, x))) < TOLERANCE[dtype]
+    taps, kernel = widened((taps, kernel))
+    expected = reference_pointwise(reference_depthwise(x, taps, stride=stride), kernel[0, 0])
+    assert_output_and_sums(z, sums, expected, dtype)
 
 
 def test_a_strided_slice_stays_out_of_its_product():
