@@ -55,12 +55,13 @@ class OutOfMemory(CifarJaxError):
 
 
 @contextlib.contextmanager
-def memory_in_words(field: str, size: int) -> Iterator[None]:
+def memory_in_words(field: str, size: int, *, option: bool = True) -> Iterator[None]:
     """Raise OutOfMemory for jax's error about it, which has a page of text.
 
     Args:
       field: of the config that decides how much is needed, as "train.batch_size".
       size: its value [images].
+      option: whether the command that runs has an option for it.
     """
     try:
         yield
@@ -68,7 +69,7 @@ def memory_in_words(field: str, size: int) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         text = f"{device()['kind']} is out of memory with {field} {size}"
-        if size > 1:
+        if option and size > 1:
             text += f": try --{field.replace('_', '-')} {size // 2}"
         raise OutOfMemory(text) from error
 

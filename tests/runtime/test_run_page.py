@@ -7,6 +7,7 @@ from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from tiny_runs import stop
@@ -15,6 +16,7 @@ from cifar_jax.cli import main
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
+from cifar_jax.runtime import run_errors
 from cifar_jax.runtime.evaluate import Report
 from cifar_jax.runtime.records import read
 from cifar_jax.runtime.run_errors import confident_mistakes
@@ -206,6 +208,16 @@ def test_a_broken_run_leaves_the_page_alone(copy, capsys):
     assert main(["report", "--workdir", str(copy)]) == 2
     assert "not a run's results: it has no " in capsys.readouterr().err
     assert (copy / "report.html").read_text() == "an older page"
+
+
+def test_out_of_memory_is_one_line(copy, capsys, monkeypatch):
+    def exhausted(*args):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n")
+
+    monkeypatch.setattr(run_errors, "evaluate", exhausted)
+    assert main(["report", "--workdir", str(copy)]) == 1
+    assert capsys.readouterr().err.endswith(" is out of memory with eval.batch_size 64\n")
+    assert not (copy / "report.html").exists()
 
 
 def test_a_command_in_another_encoding(copy, capsys):
