@@ -39,6 +39,7 @@ def get_config() -> Config:
             optimizer="muon",
             learning_rate=0.4,
             muon_learning_rate=0.02,
+            muon_weight_decay=0.05,
             schedule="linear",
             warmup=0.2,
             nesterov=True,

@@ -86,9 +86,12 @@ class SeparableBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, inputs: Pending, *, train: bool) -> Pending:
-        """Map [..., C, H, W, images] to [..., features, H/stride, W/stride, images]."""
-        channels, features, stride = len(inputs.scale), self.features, self.stride
+    def __call__(self, pending: Pending, *, train: bool) -> Pending:
+        """Map activations [..., C, H, W, images] to [..., features, H/stride, W/stride, images].
+
+        The sum and the last ReLU are left to what reads the block.
+        """
+        channels, features, stride = len(pending.scale), self.features, self.stride
         kernel = partial(Kernel, dtype=self.dtype)
         separable = self.convolutions.separable
 
@@ -97,11 +100,11 @@ class SeparableBlock(nn.Module):
             return BatchNorm(name=name)(sums, count, train=train)
 
         y, sums, x = separable(
-            inputs,
+            pending,
             kernel((3, 3, 1, channels), name="depthwise1")(),
             kernel((1, 1, channels, features), name="pointwise1")(),
             stride,
-            keep=True,
+            keep_x=True,
         )
         y, sums, _ = separable(
             Pending(y, *norm("norm1", y, sums)),

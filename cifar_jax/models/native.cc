@@ -63,6 +63,8 @@ static Vec* vectors(const Array& a) {
   return a.element_count() ? reinterpret_cast<Vec*>(a.typed_data()) : nullptr;
 }
 
+static const float* numbers(const Array& a) { return a.element_count() ? a.typed_data() : nullptr; }
+
 static Vec* from(Vec* start, int64_t offset) { return start ? start + offset : nullptr; }
 
 static Shape shape_of(const Array& y, const Array& z, int64_t stride) {
@@ -75,13 +77,14 @@ static ffi::Error forward(ffi::ThreadPool pool, int64_t stride, int64_t images, 
                           Array scale, Array shift, Array skip, Array taps, Array kernel, Result z,
                           Result sums, Result x, Result parts) {
   const Shape s = shape_of(y, *z, stride);
-  const Kernels k{scale.typed_data(), shift.typed_data(), taps.typed_data(), kernel.typed_data()};
+  const Kernels k{taps.typed_data(), kernel.typed_data()};
+  const float *scales = numbers(scale), *shifts = numbers(shift);
   Vec *in = vectors(y), *in_skip = vectors(skip), *kept = vectors(*x), *out = vectors(*z);
   float* part = parts->typed_data();
   const auto group = stride == 1 ? forward_group<kind, 1> : forward_group<kind, 2>;
   in_parallel(pool, s.groups, [=](int64_t i) {
     const int64_t at = i * s.inputs * s.pixels();
-    group(s, images - i * kLanes, {in + at, from(in_skip, at), from(kept, at), false}, k,
+    group(s, images - i * kLanes, {in + at, scales, shifts, from(in_skip, at), from(kept, at)}, k,
           out + i * s.outputs * s.out_pixels(), part + i * 2 * s.outputs);
   });
   add_groups(pool, s.groups, part, 2 * s.outputs, sums->typed_data(), 2 * s.outputs);
@@ -94,7 +97,8 @@ static ffi::Error backward(ffi::ThreadPool pool, int64_t stride, int64_t images,
                            Array dz, Array dsums, Array dx, Result dy, Result dskip, Result daffine,
                            Result dtaps, Result dkernel, Result parts) {
   const Shape s = shape_of(y, z, stride);
-  const Kernels k{scale.typed_data(), shift.typed_data(), taps.typed_data(), kernel.typed_data()};
+  const Kernels k{taps.typed_data(), kernel.typed_data()};
+  const float *scales = numbers(scale), *shifts = numbers(shift);
   Vec *in = vectors(y), *kept = vectors(x), *din = vectors(*dy), *din_skip = vectors(*dskip);
   const Vec *out = vectors(z), *dout = vectors(dz);
   Vec* dkept = vectors(dx);
@@ -105,8 +109,8 @@ static ffi::Error backward(ffi::ThreadPool pool, int64_t stride, int64_t images,
   const auto group = stride == 1 ? backward_group<kind, 1> : backward_group<kind, 2>;
   in_parallel(pool, s.groups, [=](int64_t i) {
     const int64_t at = i * s.inputs * s.pixels(), z_at = i * s.outputs * s.out_pixels();
-    group(s, images - i * kLanes, {in + at, nullptr, from(kept, at), false}, k, out + z_at,
-          dout + z_at, dsum, from(dkept, at),
+    group(s, images - i * kLanes, {in + at, scales, shifts, nullptr, from(kept, at)}, k,
+          out + z_at, dout + z_at, dsum, from(dkept, at),
           {from(din, at), from(din_skip, at), part + i * step, part + i * step + affine,
            part + i * step + affine + taps_size});
   });

@@ -44,18 +44,17 @@ struct Shape {
   int64_t columns(Kind kind) const { return kind == kDense ? 9 * inputs : inputs; }
 };
 
-struct Kernels {         // all but `product` only of a separable convolution
-  const float* scale;    // [C]
-  const float* shift;    // [C]
-  const float* taps;     // [9, C]
-  const float* product;  // [K, F]
+struct Input {         // of one group
+  const Vec* y;        // [C, H, W]
+  const float* scale;  // [C]; null: x is y itself
+  const float* shift;  // [C]
+  const Vec* skip;     // [C, H, W], or null
+  Vec* x;              // [C, H, W]: where the forward pass keeps x for the backward pass, or null
 };
 
-struct Input {      // of one group
-  const Vec* y;     // [C, H, W]
-  const Vec* skip;  // the same, or null: the separable convolution is of relu(scale y + shift)
-  Vec* x;           // where to keep what the separable convolution is of, or null
-  bool ready;       // y has been kept: it is what the separable convolution is of
+struct Kernels {
+  const float* taps;     // [9, C], if separable
+  const float* product;  // [K, F]
 };
 
 static void clear(Vec* x, int64_t count) {  // std::fill_n would assume whole lines of the cache
@@ -137,26 +136,27 @@ static void outer(const Vec* a, int64_t K, const Vec* b, int64_t M, int64_t N, V
 
 // ---- columns: what the product sees of the input
 
-// Rows [first, first + rows) of a channel, with a zero on each side and zero rows beyond the image.
-template <Kind kind>
-static void padded_rows(const Input& input, const Shape& s, int64_t c, float scale, float shift,
-                        int64_t first, int64_t rows, Vec* out) {
+// Rows [first, first + rows) of a channel of x, with zeros on each side and beyond the image.
+static void padded_rows(const Input& input, const Shape& s, int64_t c, int64_t first, int64_t rows,
+                        Vec* out) {
+  const float scale = input.scale ? input.scale[c] : 1, shift = input.scale ? input.shift[c] : 0;
   for (int64_t r = first; r < first + rows; ++r, out += s.width + 2) {
     if (r < 0 || r >= s.height) {
       clear(out, s.width + 2);
       continue;
     }
     const int64_t at = c * s.pixels() + r * s.width;
-    const Vec* y = input.y + at;
+    const Vec *y = input.y + at, *skip = input.skip ? input.skip + at : nullptr;
+    Vec* x = input.x ? input.x + at : nullptr;
     out[0] = out[s.width + 1] = Vec{};
-    if (kind != kSeparable || input.ready)
+    if (!input.scale)
       for (int64_t w = 0; w < s.width; ++w) out[w + 1] = y[w];
-    else if (input.skip)
-      for (int64_t w = 0; w < s.width; ++w) out[w + 1] = relu(y[w] * scale + shift + input.skip[at + w]);
+    else if (skip)
+      for (int64_t w = 0; w < s.width; ++w) out[w + 1] = relu(y[w] * scale + shift + skip[w]);
     else
       for (int64_t w = 0; w < s.width; ++w) out[w + 1] = relu(y[w] * scale + shift);
-    if (kind == kSeparable && input.x)
-      for (int64_t w = 0; w < s.width; ++w) input.x[at + w] = out[w + 1];
+    if (x)
+      for (int64_t w = 0; w < s.width; ++w) x[w] = out[w + 1];
   }
 }
 
@@ -172,12 +172,9 @@ static void make_columns(const Input& input, const Shape& s, const Kernels& k, i
         for (int64_t w = 0; w < s.out_width; ++w) *out++ = y[(h * s.width + w) * stride];
       continue;
     }
-    float scale = 1, shift = 0, t[9];
-    if (kind == kSeparable) {
-      scale = k.scale[c], shift = k.shift[c];
-      for (int i = 0; i < 9; ++i) t[i] = k.taps[i * s.inputs + c];
-    }
-    padded_rows<kind>(input, s, c, scale, shift, first * stride - 1, (rows - 1) * stride + 3, pad);
+    float t[9];
+    for (int i = 0; i < 9 && kind == kSeparable; ++i) t[i] = k.taps[i * s.inputs + c];
+    padded_rows(input, s, c, first * stride - 1, (rows - 1) * stride + 3, pad);
     for (int64_t h = 0; h < rows; ++h)
       for (int64_t w = 0; w < s.out_width; ++w) {
         const Vec* p = pad + h * stride * step + w * stride;
@@ -241,6 +238,9 @@ static void clear_border(Vec* x, int64_t channels, int64_t height, int64_t width
   }
 }
 
+// From what the backward pass has x: as it was kept, or to be computed again.
+static Input again(const Input& input) { return input.x ? Input{input.x} : input; }
+
 struct Gradients {  // of one group
   Vec* y;           // [C, H, W], unless dense
   Vec* skip;        // the same, or null
@@ -253,14 +253,15 @@ struct Gradients {  // of one group
 // padded by one pixel on each side, and from those of x where it has been kept, `dx`. `pad` and
 // `dpad` are scratch for the padded channel.
 template <int stride>
-static void depthwise_backward(const Shape& s, const Vec* y, const Input& seen, const Kernels& k,
-                               int64_t c, const Vec* g, const Vec* dx, Vec* pad, Vec* dpad,
+static void depthwise_backward(const Shape& s, const Input& input, const Kernels& k, int64_t c,
+                               const Vec* g, const Vec* dx, Vec* pad, Vec* dpad,
                                const Gradients& d) {
   const int64_t step = s.width + 2, g_step = s.out_width + 2;
   float t[9];
   for (int i = 0; i < 9; ++i) t[i] = k.taps[i * s.inputs + c];
-  padded_rows<kSeparable>(seen, s, c, k.scale[c], k.shift[c], -1, s.height + 2, pad);
+  padded_rows(again(input), s, c, -1, s.height + 2, pad);
   if (stride != 1) clear(dpad, (s.height + 2) * step);
+  const float channel_scale = input.scale[c];
   Vec taps[9] = {}, scale = {}, shift = {};
   for (int64_t h = 0; h < s.out_height; ++h)
     for (int64_t w = 0; w < s.out_width; ++w) {
@@ -281,10 +282,10 @@ static void depthwise_backward(const Shape& s, const Vec* y, const Input& seen, 
                                 q[2 * g_step + 1] * t[1] + q[2 * g_step + 2] * t[0];
       if (dx) v += dx[at];
       v = pad[(h + 1) * step + w + 1] > 0 ? v : Vec{};
-      scale += v * y[at];
+      scale += v * input.y[at];
       shift += v;
       if (d.skip) d.skip[at] = v;
-      d.y[at] = v * k.scale[c];
+      d.y[at] = v * channel_scale;
     }
   for (int i = 0; i < 9; ++i) d.taps[i * s.inputs + c] = total(taps[i]);
   d.affine[c] = total(scale);
@@ -299,7 +300,6 @@ static void backward_group(const Shape& s, int64_t images, const Input& input, c
   const Mask mask = first_lanes(images);
   const int64_t K = s.columns(kind), F = s.outputs, most = s.block_rows();
   const int64_t g_step = s.out_width + 2, g_plane = (s.out_height + 2) * g_step;
-  const Input seen{input.x ? input.x : input.y, nullptr, nullptr, input.x != nullptr};
   Vec* pad = scratch(0, 2 * (s.height + 2) * (s.width + 2));
   Vec* columns = scratch(1, K * most * s.out_width);
   Vec* g = scratch(2, F * most * s.out_width);
@@ -311,7 +311,7 @@ static void backward_group(const Shape& s, int64_t images, const Input& input, c
   if (kind == kPointwise && stride != 1) clear(d.y, s.inputs * s.pixels());
   for (int64_t h = 0; h < s.out_height; h += most) {
     const int64_t rows = std::min(most, s.out_height - h), n = rows * s.out_width;
-    make_columns<kind, stride>(seen, s, k, h, rows, pad, columns);
+    make_columns<kind, stride>(again(input), s, k, h, rows, pad, columns);
     for (int64_t f = 0; f < F; ++f)
       for (int64_t i = 0; i < n; ++i) {
         const int64_t at = f * s.out_pixels() + h * s.out_width + i;
@@ -333,6 +333,6 @@ static void backward_group(const Shape& s, int64_t images, const Input& input, c
   for (int64_t i = 0; i < K * F; ++i) d.product[i] = total(sum[i]);
   if (kind != kSeparable) return;
   for (int64_t c = 0; c < K; ++c)
-    depthwise_backward<stride>(s, input.y, seen, k, c, padded + c * g_plane, dx, pad,
+    depthwise_backward<stride>(s, input, k, c, padded + c * g_plane, dx, pad,
                                pad + (s.height + 2) * (s.width + 2), d);
 }

@@ -26,12 +26,12 @@ def _float32(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 class _Convolution(NamedTuple):
-    """What is known before the arrays are: which one, its stride, and whether it keeps its x."""
+    """What is known before the arrays are: which one, of how many images, and so on."""
 
     kind: str
     images: int
     stride: int = 1
-    keep: bool = False
+    keep_x: bool = False
 
     def call(self, way: str, results: list[jax.ShapeDtypeStruct], *arrays: jax.Array) -> Any:
         name = f"cifar_jax.{self.kind}{way}"
@@ -53,7 +53,7 @@ def _forward(convolution, y, scale, shift, skip, taps, kernel):
     results = [
         _float32(groups, outputs, *size, lanes),
         _float32(2, outputs),
-        _float32(*(y.shape if convolution.keep else (0,))),
+        _float32(*(y.shape if convolution.keep_x else (0,))),
         _float32(groups, 2, outputs),  # the sums of each group, as all last results here
     ]
     inputs = (y, scale, shift, skip, taps, kernel)
@@ -106,13 +106,11 @@ def _dense(images: int, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax
     return _without_affine(_Convolution("Dense", images), x, kernel)
 
 
-def _separable(images: int, inputs: Pending, depthwise, pointwise, stride, *, keep=False):
-    y, scale, shift, skip = inputs
-    if skip is None:
-        skip = jnp.zeros(0, jnp.float32)
-    else:
-        keep = True  # without it, its backward pass would need the skip
-    convolution = _Convolution("Separable", images, stride, keep)
+def _separable(images: int, pending: Pending, depthwise, pointwise, stride, *, keep_x=False):
+    y, scale, shift, skip = pending.y, pending.scale, pending.shift, pending.skip
+    keep_x = keep_x or skip is not None  # the backward pass has no skip
+    skip = jnp.zeros(0, jnp.float32) if skip is None else skip
+    convolution = _Convolution("Separable", images, stride, keep_x)
     return _convolve(convolution, y, scale, shift, skip, depthwise.reshape(9, -1), pointwise[0, 0])
 
 

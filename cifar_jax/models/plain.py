@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 TAPS = tuple((i, j) for i in range(3) for j in range(3))  # of a 3x3 kernel, row by row
 
@@ -117,8 +118,11 @@ def _pointwise_backward(residuals, g):
 pointwise_conv.defvjp(_pointwise_forward, _pointwise_backward)
 
 
-class Pending(NamedTuple):
-    """Activations relu(scale y + shift + skip), left to whatever reads them.
+@struct.dataclass
+class Pending:
+    """Activations x = relu(scale y + shift + skip) that are not computed yet.
+
+    The convolution that reads them does it, so that they are not written to memory and read again.
 
     Attributes:
       y: [..., C, H, W, images].
@@ -140,11 +144,10 @@ def affine(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def activate(pending: Pending, dtype: Any) -> jax.Array:
-    """Compute what was left."""
-    y, scale, shift, skip = pending
-    x = affine(y, scale, shift)
-    if skip is not None:
-        x = x + skip.astype(jnp.float32)
+    """The activations themselves, in ``dtype``."""
+    x = affine(pending.y, pending.scale, pending.shift)
+    if pending.skip is not None:
+        x = x + pending.skip.astype(jnp.float32)
     return jax.nn.relu(x).astype(dtype)
 
 
@@ -160,8 +163,8 @@ class Convolutions(NamedTuple):
       arrange: images [B, H, W, C] -> activations.
       dense: (activations, kernel [3, 3, C, F]) -> 3x3 convolution, zero-padded by one pixel.
       separable: (pending activations, depthwise kernel [3, 3, 1, C], pointwise kernel
-        [1, 1, C, F], stride, keep) -> both convolutions; and, as a third result, the activations
-        for others to read, if ``keep`` is true.
+        [1, 1, C, F], stride, keep_x) -> both convolutions; and a third result: the activations,
+        for others to read, if ``keep_x`` is true, and otherwise without meaning.
       pointwise: (activations, kernel [1, 1, C, F], stride) -> 1x1 convolution.
       pool: activations -> their mean over pixels, float32 [B, C].
     """
@@ -206,8 +209,8 @@ def _dense_with_sums(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Ar
     return _with_sums(dense_conv(x, kernel))
 
 
-def _separable(inputs: Pending, depthwise, pointwise, stride, *, keep=False):
-    x = activate(inputs, depthwise.dtype)
+def _separable(pending: Pending, depthwise, pointwise, stride, *, keep_x=False):
+    x = activate(pending, depthwise.dtype)
     z = pointwise_conv(depthwise_conv(x, depthwise, stride=stride), pointwise[0, 0])
     return *_with_sums(z), x
 

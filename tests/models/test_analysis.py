@@ -112,8 +112,8 @@ def test_multiply_adds_of_the_layers_themselves(model, side, monkeypatch):
     variables, counts = shapes_of(model), []
 
     def counted(convolution):
-        def convolve(x, *weights_and_stride, **keep):
-            z, *more = convolution(x, *weights_and_stride, **keep)
+        def convolve(x, *weights_and_stride, **options):
+            z, *more = convolution(x, *weights_and_stride, **options)
             kernels = [w for w in weights_and_stride if np.ndim(w) == 4]
             counts.append(sum(kernel.size for kernel in kernels) * z.size // len(z))
             return z, *more

@@ -1,6 +1,7 @@
 """The convolutions in C++ against those in plain JAX: outputs, sums and every gradient."""
 
 import hashlib
+import itertools
 import os
 import platform
 import shlex
@@ -19,12 +20,11 @@ from cifar_jax.runtime import kernels
 
 pytestmark = pytest.mark.usefixtures("library")
 
-KINDS = [  # first and residual: separable ones that keep what they read, without and with a skip
+SEPARABLE = ("separable", "first", "residual")  # the last two keep x, which has no skip, or one
+KINDS = [
     ("dense", 1),
-    *((kind, stride) for kind in ("pointwise", "separable", "residual") for stride in (1, 2)),
-    ("first", 1),
+    *((kind, stride) for kind in ("pointwise", *SEPARABLE) for stride in (1, 2)),
 ]
-SEPARABLE = ("separable", "first", "residual")
 SHAPES = [  # size, channels, images: cut at the edges of the C++'s blocks, tiles and groups
     ((8, 8), (5, 4), 16),
     ((7, 5), (4, 5), 40),
@@ -53,9 +53,9 @@ def convolve(implementation, kind, stride, inputs):
     else:
         scale, shift, skip, *weights = weights
         skip = None if skip is None else convolutions.arrange(skip)
-        pending, keep = plain.Pending(y, scale, shift, skip), kind != "separable"
-        z, sums, kept = convolutions.separable(pending, *weights, stride, keep=keep)
-        if keep:
+        pending, keep_x = plain.Pending(y, scale, shift, skip), kind != "separable"
+        z, sums, kept = convolutions.separable(pending, *weights, stride, keep_x=keep_x)
+        if keep_x:
             return as_images(z, len(images)), sums, as_images(kept, len(images))
     return as_images(z, len(images)), sums
 
@@ -114,15 +114,19 @@ def test_equals_plain(kind, stride, shape):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_at_zero_relu_has_no_slope(stride):
-    """Where half of the input is zero."""
-    (x, scale, shift, *weights), cotangents = draw("residual", stride, *SHAPES[0])
-    inputs = (jax.nn.relu(x), jnp.ones_like(scale), jnp.zeros_like(shift), None, *weights[1:])
+@pytest.mark.parametrize("kind", SEPARABLE)
+def test_at_zero_relu_has_no_slope(kind, stride):
+    """Half of the input is zero, as is what a skip adds there."""
+    (x, scale, shift, skip, *weights), cotangents = draw(kind, stride, *SHAPES[0])
+    if skip is not None:
+        skip = jnp.where(x > 0, jnp.abs(skip), 0)
+    unchanged = jnp.ones_like(scale), jnp.zeros_like(shift)
+    inputs = (jax.nn.relu(x), *unchanged, skip, *weights)
     actual, expected = (
-        compiled(each, "first", stride, inputs, cotangents) for each in (native, plain)
+        compiled(each, kind, stride, inputs, cotangents) for each in (native, plain)
     )
     assert_agree(actual, expected)
-    np.testing.assert_array_equal(actual[3][x < 0], 0)
+    np.testing.assert_array_equal(actual[len(cotangents)][x < 0], 0)
 
 
 def windows(x, stride):
@@ -189,8 +193,11 @@ def test_jit_equals_eager(kind, stride):
     assert_agree(compiled(native, kind, stride, *case), eager, 1e-6)
 
 
-@pytest.mark.parametrize("images", [0, None], ids=["over images too", "over weights alone"])
-@pytest.mark.parametrize(("kind", "stride"), [KINDS[0], KINDS[2], KINDS[4], KINDS[6]])
+@pytest.mark.parametrize("images", [0, None], ids=["over images too", "over others alone"])
+@pytest.mark.parametrize(
+    ("kind", "stride"),
+    [("dense", 1), ("pointwise", 2), ("separable", 2), ("first", 1), ("residual", 2)],
+)
 def test_vmap_equals_a_loop(kind, stride, images):
     (x, *weights), cotangents = draw(kind, stride, *SHAPES[1])
     (x2, *weights2), cotangents2 = draw(kind, stride, *SHAPES[1], seed=1)
@@ -206,21 +213,41 @@ def test_vmap_equals_a_loop(kind, stride, images):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("where", ["images", "kernel", "gradient"])
-@pytest.mark.parametrize("kind", ["dense", "pointwise", "separable", "residual"])
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        *itertools.product(
+            ["dense", "pointwise", "separable", "residual"], ["images", "kernel", "gradient"]
+        ),
+        ("residual", "skip"),
+        ("residual", "gradient of x"),
+    ],
+)
 def test_what_is_not_finite_spreads_as_in_plain(kind, where, value):
     """The trainer's guard looks at the gradients alone."""
-    (x, *weights, kernel), (dz, *others) = draw(kind, 1, *SHAPES[1])
+    (x, *weights, kernel), (dz, dsums, *dx) = draw(kind, 1, *SHAPES[1])
     if where == "images":
         x = x.at[20, 3, 2, 1].set(value)
     elif where == "kernel":
         kernel = kernel.at[0, 0, 2, 3].set(value)
-    else:
+    elif where == "skip":
+        weights[2] = weights[2].at[20, 3, 2, 1].set(value)
+    elif where == "gradient":
         dz = dz.at[20, 3, 2, 1].set(value)
-    case = (x, *weights, kernel), (dz, *others)
+    else:
+        scale, shift, skip = map(np.asarray, weights[:3])
+        where_open = np.argwhere(scale * np.asarray(x) + shift + skip > 0)[0]
+        dx = [dx[0].at[tuple(where_open)].set(value)]
+    case = (x, *weights, kernel), (dz, dsums, *dx)
     actual, expected = (compiled(each, kind, 1, *case) for each in (native, plain))
-    values = len(others) + 1  # before the gradients: output, sums, and what is kept
-    untouched = {"images": (), "kernel": range(2, values), "gradient": range(values)}[where]
+    values = 2 + len(dx)  # before the gradients: output, sums, and what is kept
+    untouched = {
+        "images": (),
+        "skip": (),
+        "kernel": range(2, values),
+        "gradient": range(values),
+        "gradient of x": (*range(values), *range(len(actual) - 2, len(actual))),
+    }[where]  # what x's gradient does not reach: the kernels' gradients
     for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
         np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
         assert np.isfinite(a).all() == (i in untouched)

@@ -265,7 +265,7 @@ def test_a_separable_convolution_computes_what_was_pending(stride, skip_dtype, d
     kernel, taps = kernel[1:2, 1:2], taps.astype(dtype)
     skip = None if skip_dtype is None else normal(6, y.shape, skip_dtype)
     pending = Pending(y, scale, shift, skip)
-    z, sums, kept = CONVOLUTIONS.separable(pending, taps, kernel, stride, keep=True)
+    z, sums, kept = CONVOLUTIONS.separable(pending, taps, kernel, stride, keep_x=True)
     by_channel = (slice(None), None, None, None)
     x = widened((y,))[0] * scale[by_channel] + shift[by_channel]
     if skip is not None:
