@@ -1,7 +1,7 @@
 """Images a second of several runs side by side, and of one run over several devices.
 
 Usage: python benchmarks/scaling.py [--members 1,2,4,8] [--devices 1,2,4,8] [--only members]
-    [--recipe 200k_quick] [--json] [--out FOLDER]
+    [--way map] [--recipe 200k_quick] [--json] [--out FOLDER]
 
 Random images; the devices are virtual ones of the CPU. benchmarks/README.md says what is measured.
 """
@@ -90,11 +90,9 @@ def measure_members(options: argparse.Namespace) -> Report:
             return one
 
         single = point("trainer", 1)
-        on_cpu = single.about["device"]["platform"] == "cpu"
-        ways = {
-            way: {count: point(way, count) for count in options.members}
-            for way in (WAYS if on_cpu else ["vmap"])
-        }
+        both = single.about["device"]["platform"] == "cpu"
+        names = [options.way] if options.way else WAYS if both else ["vmap"]
+        ways = {name: {count: point(name, count) for count in options.members} for name in names}
         take_turns(
             [single, *(p for points in ways.values() for p in points.values())], options.rounds
         )
@@ -208,6 +206,7 @@ def main() -> None:
     parser.add_argument("--members", type=positives, default=counts, help="runs side by side")
     parser.add_argument("--devices", type=positives, default=counts, help="virtual ones of the CPU")
     parser.add_argument("--only", choices=("members", "devices"), help="leave the other out")
+    parser.add_argument("--way", choices=WAYS, help="of members (default: both on a CPU)")
     parser.add_argument("--rounds", type=positive, default=3, help="timed turns of each point")
     add_options(parser)
     add_output_options(parser)

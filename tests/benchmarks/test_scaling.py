@@ -1,6 +1,8 @@
 """benchmarks/scaling.py, on a tiny network."""
 
+import argparse
 import json
+from typing import ClassVar
 
 import pytest
 from PIL import Image
@@ -97,11 +99,38 @@ def assert_consistent(ratios, row, other):
 
 
 @pytest.mark.parametrize(
+    ("platform", "way", "ways"),
+    [
+        ("cpu", None, ["map", "vmap"]),
+        ("cpu", "map", ["map"]),
+        ("gpu", None, ["vmap"]),
+        ("gpu", "map", ["map"]),
+    ],
+)
+def test_ways_of_members(module, monkeypatch, platform, way, ways):
+    class Point:
+        about: ClassVar = {"device": {"platform": platform}}
+        turns: ClassVar = [(128, 0.5)]
+        name = ""
+
+        def turn(self):
+            pass
+
+        close = turn
+
+    scaling = module("scaling")
+    monkeypatch.setattr(scaling, "start", lambda *words: Point())
+    options = argparse.Namespace(members=[1, 4], rounds=1, way=way)
+    assert list(scaling.measure_members(options)["members"]) == ways
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--members", "0"), "--members: must be a whole number of at least 1, not '0'"),
         (("--devices", "3"), "--devices: a batch of 128 cannot be spread over 3"),
         (("--only", "hosts"), "--only"),
+        (("--way", "scan"), "--way"),
         (("--recipe", "none"), "none.py"),
         (("--batch", "60000"), "train.batch_size must be at most"),
     ],
