@@ -20,10 +20,11 @@ from cifar_jax.runtime import kernels
 
 pytestmark = pytest.mark.usefixtures("library")
 
-SEPARABLE = ("separable", "first", "residual")  # the last two keep x, which has no skip, or one
+KEPT = ("first", "residual")  # separable ones that keep x, without and with a skip
+SEPARABLE = ("separable", *KEPT, "joined")  # which has a skip, and keeps nothing
 KINDS = [
     ("dense", 1),
-    *((kind, stride) for kind in ("pointwise", *SEPARABLE) for stride in (1, 2)),
+    *((kind, stride) for kind in ("pointwise", "separable", *KEPT) for stride in (1, 2)),
 ]
 SHAPES = [  # size, channels, images: cut at the edges of the C++'s blocks, tiles and groups
     ((8, 8), (5, 4), 16),
@@ -53,7 +54,7 @@ def convolve(implementation, kind, stride, inputs):
     else:
         scale, shift, skip, *weights = weights
         skip = None if skip is None else convolutions.arrange(skip)
-        pending, keep_x = plain.Pending(y, scale, shift, skip), kind != "separable"
+        pending, keep_x = plain.Pending(y, scale, shift, skip), kind in KEPT
         z, sums, kept = convolutions.separable(pending, *weights, stride, keep_x=keep_x)
         if keep_x:
             return as_images(z, len(images)), sums, as_images(kept, len(images))
@@ -82,14 +83,14 @@ def draw(kind, stride, size, channels, images, seed=0):
     weights = [normal(size=(1 if kind != "dense" else 3,) * 2 + channels)]
     if kind in SEPARABLE:
         scale, shift = np.where(np.arange(inputs) % 3, 0.8, -1.2), normal(size=inputs)
-        skip = normal(size=x.shape) if kind == "residual" else None
+        skip = normal(size=x.shape) if kind in ("residual", "joined") else None
         x += 0.01 * (np.abs(scale * x + shift + (0 if skip is None else skip)) < 0.001)
         weights = [scale, shift, skip, normal(size=(3, 3, 1, inputs)), *weights]
     cotangents = [
         normal(size=(images, *(-(-side // stride) for side in size), outputs)),
         normal(size=(2, outputs)),
     ]
-    if kind in ("first", "residual"):
+    if kind in KEPT:
         cotangents.append(normal(size=x.shape))
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), ((x, *weights), tuple(cotangents)))
 
@@ -107,7 +108,7 @@ def assert_agree(actual, expected, tolerance=ROUNDING):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("kind", "stride"), KINDS)
+@pytest.mark.parametrize(("kind", "stride"), [*KINDS, ("joined", 1), ("joined", 2)])
 def test_equals_plain(kind, stride, shape):
     case = draw(kind, stride, *shape)
     assert_agree(compiled(native, kind, stride, *case), compiled(plain, kind, stride, *case))
