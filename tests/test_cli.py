@@ -341,7 +341,7 @@ def test_summary(tmp_path):
     done = run("summary", "--config", "configs/200k.py", "--picture", picture)
     assert done.returncode == 0, done.stderr
     assert "stage4_block2" in done.stdout
-    for line in ("150,690", "109 pixels", "8,409,920 an image"):
+    for line in ("skip: None", "150,690", "109 pixels", "8,409,920 an image"):
         assert line in done.stdout
     with Image.open(picture) as image:
         assert min(image.size) > 500

@@ -43,6 +43,7 @@ def _convolve_primal(convolution, y, scale, shift, skip, taps, kernel):
     return _forward(convolution, y, scale, shift, skip, taps, kernel)[0]
 
 
+# Any, as the types of custom_vjp say nothing of what it gives
 _convolve: Any = jax.custom_vjp(_convolve_primal, nondiff_argnums=(0,))
 
 
