@@ -1,0 +1,109 @@
+"""Convolutions to be compared: in C++ and in plain JAX, with all their gradients."""
+
+import hashlib
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cifar_jax.models import native, plain
+from cifar_jax.runtime import kernels
+
+KEPT = ("first", "residual")  # separable ones that keep x, without and with a skip
+SEPARABLE = ("separable", *KEPT, "joined")  # which has a skip, and keeps nothing
+KINDS = [
+    ("dense", 1),
+    *((kind, stride) for kind in ("pointwise", "separable", *KEPT) for stride in (1, 2)),
+]
+SHAPES = [  # size, channels, images: cut at the edges of the C++'s blocks, tiles and groups
+    ((8, 8), (5, 4), 16),
+    ((7, 5), (4, 5), 40),
+    ((17, 13), (7, 11), 17),
+    ((3, 70), (1, 1), 1),
+    ((2, 1), (3, 2), 31),
+]
+LARGEST_STAGE = ((32, 32), (20, 20), 64)
+LAST_STAGE = ((4, 4), (160, 160), 120)
+ROUNDING = 3e-6  # of each result's largest number
+
+
+def convolve(implementation, kind, stride, inputs):
+    """One of its convolutions, of images [B, H, W, C] to images, the sums, and what it keeps.
+
+    Inputs are images, [scale, shift, skip as images or none, taps] and kernel.
+    """
+    lanes = [kernels.load().lanes] if implementation is native else []
+    images, *weights = inputs
+    convolutions = implementation.convolutions(len(images), *lanes)
+    y = convolutions.arrange(images)
+    if kind == "dense":
+        z, sums = convolutions.dense(y, *weights)
+    elif kind == "pointwise":
+        z, sums = convolutions.pointwise(y, *weights, stride)
+    else:
+        scale, shift, skip, *weights = weights
+        skip = None if skip is None else convolutions.arrange(skip)
+        pending, keep_x = plain.Pending(y, scale, shift, skip), kind in KEPT
+        z, sums, kept = convolutions.separable(pending, *weights, stride, keep_x=keep_x)
+        if keep_x:
+            return as_images(z, len(images)), sums, as_images(kept, len(images))
+    return as_images(z, len(images)), sums
+
+
+def as_images(x, count):
+    x = x.reshape(-1, *x.shape[-4:])  # [groups, F, H', W', images of a group]
+    return jnp.transpose(x, (0, 4, 2, 3, 1)).reshape(-1, *x.shape[2:4], x.shape[1])[:count]
+
+
+def value_and_gradients(implementation, kind, stride, inputs, cotangents):
+    """What it gives, and the gradient of each input."""
+    value, pull_back = jax.vjp(partial(convolve, implementation, kind, stride), inputs)
+    return *value, *jax.tree.leaves(pull_back(cotangents))
+
+
+compiled = jax.jit(value_and_gradients, static_argnums=(0, 1, 2))
+
+
+def draw(kind, stride, size, channels, images, seed=0):
+    """Inputs, and the gradients of output and sums; no number is where ReLU has its corner."""
+    normal = np.random.default_rng(seed).normal
+    inputs, outputs = channels
+    x = normal(size=(images, *size, inputs))
+    weights = [normal(size=(1 if kind != "dense" else 3,) * 2 + channels)]
+    if kind in SEPARABLE:
+        scale, shift = np.where(np.arange(inputs) % 3, 0.8, -1.2), normal(size=inputs)
+        skip = normal(size=x.shape) if kind in ("residual", "joined") else None
+        x += 0.01 * (np.abs(scale * x + shift + (0 if skip is None else skip)) < 0.001)
+        weights = [scale, shift, skip, normal(size=(3, 3, 1, inputs)), *weights]
+    cotangents = [
+        normal(size=(images, *(-(-side // stride) for side in size), outputs)),
+        normal(size=(2, outputs)),
+    ]
+    if kind in KEPT:
+        cotangents.append(normal(size=x.shape))
+    return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), ((x, *weights), tuple(cotangents)))
+
+
+def error(actual, expected):
+    """The largest difference, as a part of the largest number expected."""
+    return float(np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max())
+
+
+def assert_agree(actual, expected, tolerance=ROUNDING):
+    for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
+        assert (a.shape, a.dtype) == (b.shape, jnp.float32), i
+        assert np.abs(b).max() > 0.1, i
+        assert error(a, b) < tolerance, i
+
+
+def fingerprint():
+    """A hash of all results at the stages of the most pixels and of the most weights."""
+    digest = hashlib.sha256()
+    for kind, stride, shape in [
+        *((*each, LARGEST_STAGE) for each in KINDS),
+        ("separable", 1, LAST_STAGE),
+    ]:
+        for result in compiled(native, kind, stride, *draw(kind, stride, *shape)):
+            digest.update(np.asarray(result).tobytes())
+    return digest.hexdigest()
