@@ -18,10 +18,10 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 from measure import Parser, positive, refuse
 
-from cifar_jax.config import load_config
+from cifar_jax.config import IMAGE_SHAPE, load_config
 from cifar_jax.errors import CifarJaxError
 from cifar_jax.runtime.members import Members
-from cifar_jax.runtime.trainer import IMAGE_SHAPE, Trainer
+from cifar_jax.runtime.trainer import Trainer
 
 H100 = """
 platform_name: "CUDA"

@@ -82,7 +82,7 @@ def run(configs: list[Config], title: str) -> list[Row]:
     inputs = load_inputs(config, report=lambda line: None)
     members = Members(configs)
     states = members.initial_states()
-    resident = members.placement.put(inputs.train)
+    resident = members.resident(inputs.train)
     images = config.steps_per_epoch * config.train.batch_size * len(configs)
     progress, seconds, sums = Progress(config.train.epochs, images), 0.0, {}
     progress.line(title)

@@ -22,3 +22,26 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, *, smoothing: float = 0
       Szegedy et al., Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567
     """
     return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, smoothing))
+
+
+def distillation(
+    logits: jax.Array, teacher_logits: jax.Array, *, temperature: jax.typing.ArrayLike = 1.0
+) -> jax.Array:
+    """How far the class probabilities of a network are from those of its teacher.
+
+    temperature² times the Kullback-Leibler divergence KL(teacher || network) of the softmax of the
+    logits over the temperature: the factor keeps the size of the gradient.
+
+    Args:
+      logits: [B, K].
+      teacher_logits: [B, K].
+      temperature: that softens both, positive.
+
+    Returns:
+      [B], in nats.
+
+    References:
+      Hinton et al., Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531
+    """
+    own, others = (jax.nn.log_softmax(x / temperature) for x in (logits, teacher_logits))
+    return optax.losses.kl_divergence_with_log_targets(own, others) * temperature**2

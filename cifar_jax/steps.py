@@ -13,7 +13,7 @@ import optax
 
 from cifar_jax import augment, optim, tta
 from cifar_jax.config import AugmentConfig, Config
-from cifar_jax.losses import cross_entropy
+from cifar_jax.losses import cross_entropy, distillation
 from cifar_jax.metrics import target_mass
 from cifar_jax.rng import stream_key
 from cifar_jax.state import TrainState
@@ -22,6 +22,7 @@ Batch = tuple[jax.Array, jax.Array]  # images uint8 [B, H, W, C]; labels, intege
 Metrics = dict[str, jax.Array]  # float32 scalars, sums over examples
 ApplyFn = Callable[..., Any]  # (variables, images, train=..., rngs=..., mutable=...), as flax's
 TrainStep = Callable[[TrainState, jax.Array, Batch], tuple[TrainState, Metrics]]
+Teacher = Callable[[jax.Array], jax.Array]  # normalised images [B, H, W, C] -> logits [B, K]
 
 
 def to_float(images: jax.Array) -> jax.Array:
@@ -53,7 +54,12 @@ def augmented_batch(
 
 
 def make_train_step(
-    apply_fn: ApplyFn, tx: optax.GradientTransformation, config: Config, *, num_classes: int = 10
+    apply_fn: ApplyFn,
+    tx: optax.GradientTransformation,
+    config: Config,
+    *,
+    num_classes: int = 10,
+    teacher: Teacher | None = None,
 ) -> TrainStep:
     """Make the function that does one update.
 
@@ -65,8 +71,11 @@ def make_train_step(
       apply_fn: ``model.apply`` of a Flax module with the argument ``train`` and the collection
         "batch_stats".
       tx: of :func:`cifar_jax.optim.make_optimizer`.
-      config: the sections "augment" and "optim" are read.
+      config: the sections "augment", "optim" and "distill" are read.
       num_classes: K.
+      teacher: whose answers to the images that the network sees, augmented and mixed, are learned
+        beside the labels: ``distill.weight`` is the share of
+        :func:`cifar_jax.losses.distillation` in the loss.
 
     Returns:
       ``(state, key, batch) -> (state, metrics)``; ``key`` is the run's, every draw depends on
@@ -79,6 +88,7 @@ def make_train_step(
         images, targets, _ = augmented_batch(
             key, state.step, batch, config.augment, num_classes=num_classes
         )
+        taught = None if teacher is None else teacher(images)
 
         def loss_fn(params):
             logits, updated = apply_fn(
@@ -89,6 +99,10 @@ def make_train_step(
                 rngs={"dropout": stream_key(key, "dropout", state.step)},
             )
             losses = cross_entropy(logits, targets, smoothing=config.optim.label_smoothing)
+            if taught is not None:
+                apart = distillation(logits, taught, temperature=config.distill.temperature)
+                share = config.distill.weight
+                losses = (1 - share) * losses + share * apart
             return jnp.mean(losses), (losses, logits, updated["batch_stats"])
 
         gradient, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)

@@ -53,7 +53,7 @@ import numpy as np
 
 import cifar_jax
 from cifar_jax import augment, config, data, models
-from cifar_jax.runtime import pictures, pretrained
+from cifar_jax.runtime import pictures, run_weights
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.train import train
@@ -190,7 +190,7 @@ show_picture(workdir / "confusion.png")
 # most sure of.
 
 # %%
-net = pretrained.from_run(workdir, recipe)
+net = run_weights.from_run(workdir, recipe)
 found = evaluate(recipe, net.variables, inputs.test)
 assert found.accuracy == results["ema_test_accuracy"]
 predicted, sureness = found.probabilities.argmax(1), found.probabilities.max(1)

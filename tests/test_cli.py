@@ -329,7 +329,7 @@ def test_help_lists_every_field(command):
 
 
 def test_every_field_has_a_comment():
-    source = (ROOT / "cifar_jax" / "config.py").read_text().splitlines()
+    source = (ROOT / "cifar_jax" / "sections.py").read_text().splitlines()
     for section in dataclasses.fields(Config):
         for field in dataclasses.fields(getattr(Config(), section.name)):
             if not any(f"    {field.name}: " in line and "  # " in line for line in source):

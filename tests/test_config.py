@@ -11,9 +11,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cifar_jax.config import Config, DataConfig, Source, from_dict, load_config, to_dict, validate
+from cifar_jax.config import (
+    Config,
+    DataConfig,
+    DistillConfig,
+    from_dict,
+    load_config,
+    to_dict,
+    validate,
+)
 from cifar_jax.data import SOURCES
 from cifar_jax.ranges import ConfigError, Range
+from cifar_jax.sections import Source
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 FILE = Path(__file__).parents[1] / "configs" / "200k.py"
@@ -163,7 +172,7 @@ def test_dictionaries_round_trip():
 
 
 def test_hash_depends_on_every_field():
-    config = Config()
+    config = Config(distill=DistillConfig(teacher="runs/teacher"))
     hashes = {config.sha256}
     for section, fields in to_dict(config).items():
         for name in fields:

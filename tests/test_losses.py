@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_jax.losses import cross_entropy
+from cifar_jax.losses import cross_entropy, distillation
 from cifar_jax.metrics import (
     calibration_error,
     confusion_matrix,
@@ -57,6 +57,30 @@ def test_gradient_is_softmax_minus_target(batch):
     logits, targets = batch
     gradient = jax.grad(lambda x: cross_entropy(x, targets).sum())(logits)
     np.testing.assert_allclose(gradient, jax.nn.softmax(logits) - targets, atol=1e-6)
+
+
+def softened(logits, temperature):
+    powers = np.exp(np.asarray(logits, np.float64) / temperature)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distillation_by_definition(batch, temperature):
+    logits, teacher = batch[0], batch[0][::-1] * 0.5
+    own, others = softened(logits, temperature), softened(teacher, temperature)
+    expected = temperature**2 * (others * np.log(others / own)).sum(axis=1)
+    found = jax.jit(distillation)(logits, teacher, temperature=temperature)
+    assert found.shape == (6,)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(distillation(logits, logits + 3, temperature=2.0), 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_gradient_of_distillation(batch, temperature):
+    logits, teacher = batch[0], batch[0][::-1]
+    gradient = jax.grad(lambda x: distillation(x, teacher, temperature=temperature).sum())(logits)
+    expected = temperature * (softened(logits, temperature) - softened(teacher, temperature))
+    np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
 def test_transformations(batch):

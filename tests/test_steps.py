@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import chex
 import jax
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from cifar_jax import augment, optim, state, steps
-from cifar_jax.config import AugmentConfig, Config, OptimConfig, TrainConfig
+from cifar_jax.config import AugmentConfig, Config, DistillConfig, OptimConfig, TrainConfig
+from cifar_jax.losses import cross_entropy, distillation
 from cifar_jax.models import SeparableResNet
 from cifar_jax.rng import stream_key
 
@@ -185,6 +187,47 @@ def test_one_step_against_its_parts(model, tx, start, images, jitted_step):
     expected = jax.tree.map(lambda old, p: 0.1 * old + 0.9 * p, start.params, params)
     chex.assert_trees_all_close(new.ema_params, expected, rtol=1e-4, atol=1e-6)
     assert new.step == 1
+
+
+def test_a_step_with_a_teacher(model, tx, start, images):
+    """Its answers to what the network sees, mixed and normalised, count beside the labels."""
+    config = dataclasses.replace(
+        CONFIG,
+        augment=dataclasses.replace(OFF, cutmix=1.0),
+        distill=DistillConfig(weight=0.7, temperature=3.0),
+    )
+    others = model.init(jax.random.key(1), jnp.zeros((1, SIDE, SIDE, 3)))
+    batch, met = first_batch(images), []
+
+    def teacher(images):
+        met.append(images)
+        return model.apply(others, images)
+
+    make = functools.partial(steps.make_train_step, model.apply, tx)
+    new, metrics = make(config, teacher=teacher)(start, KEY, batch)
+    alone, own = make(config)(start, KEY, batch)
+    seen, targets, kind = steps.augmented_batch(
+        KEY, start.step, batch, config.augment, num_classes=CLASSES
+    )
+    assert augment.MIX_NAMES[int(kind)] == "cutmix"
+    np.testing.assert_array_equal(met[0], seen)
+    logits, _ = model.apply(
+        start.variables,
+        seen,
+        train=True,
+        mutable=["batch_stats"],
+        rngs={"dropout": stream_key(KEY, "dropout", 0)},
+    )
+    apart = distillation(logits, model.apply(others, seen), temperature=3.0).sum()
+    labels = cross_entropy(logits, targets, smoothing=0.1).sum()
+    np.testing.assert_allclose(own["loss"], labels, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], 0.3 * labels + 0.7 * apart, rtol=1e-5)
+    assert metrics["correct"] == own["correct"]
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), new.params, alone.params)
+    assert max(jax.tree.leaves(moved)) > 1e-4
+    ignored = dataclasses.replace(config, distill=DistillConfig(weight=0.0))
+    without, _ = make(ignored, teacher=teacher)(start, KEY, batch)
+    chex.assert_trees_all_equal(without, alone)
 
 
 @pytest.mark.parametrize("where", ["everywhere", "loss", "gradient"])

@@ -112,7 +112,8 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
       CifarJaxError: when there is none, or it cannot be read.
     """
     from cifar_jax.runtime.compatibility import differing
-    from cifar_jax.runtime.pretrained import from_run, load
+    from cifar_jax.runtime.pretrained import load
+    from cifar_jax.runtime.run_weights import from_run
 
     if (options.workdir is None) == (options.weights is None):
         raise ConfigError("--weights or --workdir is required, as in --weights pretrained/200k")

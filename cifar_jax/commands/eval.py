@@ -54,8 +54,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     from cifar_jax.runtime.describe import describe_evaluation
     from cifar_jax.runtime.environment import memory_in_words
     from cifar_jax.runtime.pictures import draw_evaluation
-    from cifar_jax.runtime.pretrained import evaluate_weights
-    from cifar_jax.runtime.score import evaluate_run
+    from cifar_jax.runtime.score import evaluate_run, evaluate_weights
 
     interruptible()
     prepare(options)

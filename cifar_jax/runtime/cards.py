@@ -19,7 +19,8 @@ from cifar_jax.errors import ConfigError
 from cifar_jax.files import describe_failure, replacing
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.pretrained import CARD, WEIGHTS
-from cifar_jax.runtime.score import restore_selected, score_variables
+from cifar_jax.runtime.run_weights import restore_selected
+from cifar_jax.runtime.score import score_variables
 from cifar_jax.runtime.trainer import Trainer
 from cifar_jax.runtime.workdir import Workdir
 
@@ -78,6 +79,7 @@ def export(
     card = {
         "protocol": protocol(config, results),
         **{name: results[source] for name, source in FROM_RESULTS.items()},
+        **({"teacher": results["teacher"]} if results.get("teacher") else {}),
         "data_sha256": "synthetic" if config.data.source == "synthetic" else dict(SHA256),
     }
     trained = config.model.dtype
@@ -139,4 +141,6 @@ def protocol(config: Config, results: dict[str, Any]) -> str:
     if not held_out:
         chosen = "last epoch"
     images = f"trained on {config.train_images:,} images"
+    if teacher := results.get("teacher"):
+        images += f", taught by a network of {teacher['parameters']:,} parameters"
     return f"{images}; {chosen}; averaged weights; no test-time augmentation; test set scored once"

@@ -32,6 +32,7 @@ TRAINING = {  # decide a result: a run that goes on with others is no longer wha
     *("optim.nesterov", "optim.weight_decay", "optim.clip_norm", "optim.label_smoothing"),
     *("optim.ema_decay", "optim.nonfinite_limit", "optim.schedule"),
     *("optim.muon_learning_rate", "optim.muon_weight_decay"),
+    *("distill.teacher", "distill.weight", "distill.temperature"),
     *("train.epochs", "train.patience", "train.min_delta", "eval.batch_size", "eval.tta"),
 }
 FREE = {  # decide no result

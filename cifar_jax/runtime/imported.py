@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_jax import models
-from cifar_jax.config import Config, validate
+from cifar_jax.config import IMAGE_SHAPE, Config, validate
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import environment
@@ -15,7 +15,6 @@ from cifar_jax.runtime.cards import write_folder
 from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.formats import torch_state
 from cifar_jax.runtime.pretrained import WeightsError
-from cifar_jax.runtime.trainer import IMAGE_SHAPE
 
 ORIGINAL = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}  # it trained with
 LIMITS = "How they were trained is not known: what the config says of training are its defaults."

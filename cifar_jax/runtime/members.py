@@ -18,7 +18,7 @@ from cifar_jax.runtime.trainer import CREATE_OPTIONS, Sums, Trainer
 TRACED = {  # numbers that the members may differ in, beside their seeds
     *("optim.learning_rate", "optim.final_learning_rate", "optim.muon_learning_rate"),
     *("optim.weight_decay", "optim.muon_weight_decay", "optim.momentum"),
-    *("optim.label_smoothing", "optim.ema_decay"),
+    *("optim.label_smoothing", "optim.ema_decay", "distill.weight", "distill.temperature"),
     *("augment.flip", "augment.random_crop", "augment.shift_scale_rotate"),
     *("augment.brightness_contrast", "augment.hue_saturation_value", "augment.coarse_dropout"),
     *("augment.ricap", "augment.mixup", "augment.cutmix"),
@@ -104,12 +104,12 @@ class Members(Trainer):
             {name: np.array([part[name] for part in begun]) for name in begun[0]} if begun else None
         )
 
-    def _chunk(self, packed: Any, key: Any, images: jax.Array, labels: jax.Array) -> Any:
+    def _chunk(self, packed: Any, key: Any, *resident: Any) -> Any:
         def one(packed: Any, key: jax.Array, varied: dict[str, jax.Array]) -> Any:
             config = self.config
             for field, value in varied.items():
                 config = _with(config, field, value)
-            return self._chunk_of(config)(packed, key, images, labels)
+            return self._chunk_of(config, *resident[2:])(packed, key, *resident[:2])
 
         if self.vectorized:
             return jax.vmap(one)(packed, *key)

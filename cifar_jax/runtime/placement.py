@@ -28,6 +28,13 @@ class Placement(NamedTuple):
             return None
         return NamedSharding(self.mesh, PartitionSpec(axis) if axis else PartitionSpec())
 
+    def shapes(self, tree: Any, axis: str | None = None) -> Any:
+        """Shapes and dtypes of a tree, and where it lies, for programs to be compiled for."""
+        sharding = self.sharding(axis)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+        )
+
     def put(self, tree: Any) -> Any:
         """Put the host's arrays on each device."""
         return jax.device_put(tree, self.sharding())

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,14 +12,11 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from cifar_jax import models, tta
-from cifar_jax.config import Config, from_dict, to_dict
+from cifar_jax.config import IMAGE_SHAPE, Config, from_dict
 from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.files import describe_failure
-from cifar_jax.runtime.evaluate import Watch, evaluate
+from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.kernels import network
-from cifar_jax.runtime.score import load_split, restore_selected, score_variables
-from cifar_jax.runtime.trainer import IMAGE_SHAPE, Trainer
-from cifar_jax.runtime.workdir import Workdir
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 
@@ -103,56 +99,3 @@ def load(path: str | Path) -> Pretrained:
     }:
         raise WeightsError(f"{folder / WEIGHTS}: must be of the network that {CARD} describes")
     return Pretrained(config, model, traverse_util.unflatten_dict(weights, sep="/"), card)
-
-
-def from_run(
-    workdir: str | Path,
-    config: Config,
-    *,
-    step: int | None = None,
-    report: Callable[[str], None] = lambda line: None,
-) -> Pretrained:
-    """The averaged weights of a run, finished or not.
-
-    Args:
-      workdir: of the run.
-      config: of the run; only "eval" and fields that decide no result may differ.
-      step: of the checkpoint; that of the selected epoch by default.
-      report: told each damaged checkpoint that is passed over.
-
-    Returns:
-      The network; its card holds the workdir and the step.
-
-    Raises:
-      ConfigError: when the config is not the run's.
-      CheckpointError: when there is no such checkpoint or it cannot be read.
-    """
-    run, trainer = Workdir(workdir), Trainer(config)
-    run.require_same(config, besides=("eval",))
-    state = restore_selected(trainer, run, step, report=report)
-    card = {"workdir": str(workdir), "step": int(state.step), "config": to_dict(config)}
-    return Pretrained(config, trainer.model, jax.device_get(state.ema_variables), card)
-
-
-def evaluate_weights(
-    net: Pretrained, *, split: str = "test", all_views: bool = False, watch: Watch = iter
-) -> dict[str, Any]:
-    """Score a trained network.
-
-    Args:
-      net: of :func:`load`; of its config, "eval" and fields that decide no result may be others.
-      split: "test" or "validation", that of the run.
-      all_views: see :func:`cifar_jax.runtime.score.score_variables`.
-      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
-
-    Returns:
-      The figures of ``score.score_variables``; for the test set also "card_accuracy", what the
-      card says, or None.
-
-    Raises:
-      ConfigError: when there is no validation split.
-      DataError: when the data set cannot be had.
-    """
-    images = load_split(net.config, split)
-    found = score_variables(net.config, net.variables, images, all_views=all_views, watch=watch)
-    return found | ({"card_accuracy": net.card["accuracy"]} if split == "test" else {})

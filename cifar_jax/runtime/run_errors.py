@@ -12,8 +12,8 @@ from cifar_jax.runtime.environment import memory_in_words
 from cifar_jax.runtime.evaluate import Report, evaluate
 from cifar_jax.runtime.inputs import Inputs
 from cifar_jax.runtime.page import Section, percent
-from cifar_jax.runtime.pretrained import from_run
 from cifar_jax.runtime.records import Record
+from cifar_jax.runtime.run_weights import from_run
 
 MISTAKES = 24
 

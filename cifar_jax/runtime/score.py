@@ -10,11 +10,11 @@ from cifar_jax import tta
 from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
-from cifar_jax.runtime import checkpoint
 from cifar_jax.runtime.evaluate import Watch, evaluate
 from cifar_jax.runtime.finite import require_finite
-from cifar_jax.runtime.history import selected
 from cifar_jax.runtime.inputs import ImageSet, load_inputs
+from cifar_jax.runtime.pretrained import Pretrained
+from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.trainer import Trainer
 from cifar_jax.runtime.workdir import Workdir
 from cifar_jax.state import TrainState
@@ -121,45 +121,6 @@ def _known(values: np.ndarray) -> list[Any]:
     return [None if x != x else x for x in values.tolist()]
 
 
-def restore_selected(
-    trainer: Trainer,
-    run: Workdir,
-    step: int | None = None,
-    *,
-    report: Callable[[str], None] = lambda line: None,
-) -> TrainState:
-    """The state of a run's selected epoch, or of the checkpoint at ``step``.
-
-    Of epochs whose checkpoint is not there any more none is selected.
-
-    Args:
-      trainer: of the run's config.
-      run: its folder, in which nothing is changed.
-      step: of the checkpoint; that of the selected epoch by default.
-      report: told each damaged checkpoint that is passed over.
-
-    Raises:
-      CheckpointError: when the run has no such checkpoint or it cannot be read.
-    """
-    saved = checkpoint.steps(run.checkpoints)
-    last = checkpoint.latest_valid(run.checkpoints, report)
-    if last is None:
-        kind = "whole checkpoint" if saved else "checkpoint"
-        raise checkpoint.CheckpointError(f"{run.checkpoints}: there is no {kind}")
-    if step is None:
-        history = checkpoint.read_progress(last)["history"]
-        min_delta = trainer.config.train.min_delta
-        if history and selected(history, min_delta)["step"] not in saved:
-            history = [row for row in history if row["step"] in saved]
-        if not history:
-            raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")
-        step = int(selected(history, min_delta)["step"])
-    if step not in saved:
-        found = ", ".join(map(str, saved))
-        raise checkpoint.CheckpointError(f"{run.checkpoints}/{step}: no such step; found {found}")
-    return checkpoint.restore(saved[step], trainer.abstract_state())
-
-
 def evaluate_run(
     workdir: str | Path,
     config: Config,
@@ -195,6 +156,31 @@ def evaluate_run(
     state = restore_selected(Trainer(config), run, step, report=report)
     figures = score(config, state, images, split, all_views=all_views, watch=watch)
     return {"step": int(state.step), **figures}
+
+
+def evaluate_weights(
+    net: Pretrained, *, split: str = "test", all_views: bool = False, watch: Watch = iter
+) -> dict[str, Any]:
+    """Score a trained network.
+
+    Args:
+      net: of :func:`cifar_jax.load`; of its config, "eval" and fields that decide no result may
+        be others.
+      split: "test" or "validation", that of the run.
+      all_views: see :func:`score_variables`.
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
+
+    Returns:
+      The figures of :func:`score_variables`; for the test set also "card_accuracy", what the
+      card says, or None.
+
+    Raises:
+      ConfigError: when there is no validation split.
+      DataError: when the data set cannot be had.
+    """
+    images = load_split(net.config, split)
+    found = score_variables(net.config, net.variables, images, all_views=all_views, watch=watch)
+    return found | ({"card_accuracy": net.card["accuracy"]} if split == "test" else {})
 
 
 def load_split(config: Config, split: str) -> ImageSet:

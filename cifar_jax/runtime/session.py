@@ -19,7 +19,8 @@ from cifar_jax.runtime.history import Row, describe, out_of_patience, selected, 
 from cifar_jax.runtime.inputs import ImageSet, Inputs
 from cifar_jax.runtime.loggers import Loggers
 from cifar_jax.runtime.progress import Progress
-from cifar_jax.runtime.score import restore_selected, score, validate
+from cifar_jax.runtime.run_weights import restore_selected
+from cifar_jax.runtime.score import score, validate
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.trainer import Sums, Trainer
 from cifar_jax.runtime.workdir import Workdir
@@ -63,6 +64,8 @@ class Session:
             "device": environment.device(),
             "convolutions": f"native, {lanes} lanes" if lanes else "plain",
         }
+        if trainer.teacher:
+            self.environment["teacher"] = trainer.teacher.known["file_sha256"]
         self.step = int(last.name) if last else 0
         batch = config.train.batch_size
         self.progress = Progress(
@@ -115,7 +118,7 @@ class Session:
             trainer.train_chunk  # noqa: B018  # compiled at its first use
             seconds = trainer.compile_seconds - self.saved["compile_seconds"]
             self.tell_compiled(seconds, loaded=trainer.loaded)
-            resident = trainer.placement.put(inputs.train)
+            resident = trainer.resident(inputs.train)
             with stop.postponed(), self.progress:
                 while not self.is_over() and not cluster.asked_to_stop(stop):
                     train_state, sums = trainer.train_epoch(
@@ -249,6 +252,7 @@ class Session:
             "versions": environment.versions(),
             "device": environment.device(),
             "convolutions": "native" if trainer.model.lanes else "plain",
+            "teacher": trainer.teacher and trainer.teacher.known,
             "config_sha256": config.sha256,
             "config_changes": self.config_changes,
             "environment_changes": self.environment_changes,

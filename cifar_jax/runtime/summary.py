@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from flax.linen.summary import tabulate
 
 from cifar_jax import models
-from cifar_jax.config import Config
-from cifar_jax.runtime.trainer import IMAGE_SHAPE
+from cifar_jax.config import IMAGE_SHAPE, Config
 
 
 def summarize(config: Config) -> str:

@@ -14,6 +14,7 @@ from cifar_jax.runtime.members import Members
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.session import Session
 from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.train import finish, finished, open_session
 from cifar_jax.runtime.trainer import TrainingError
 from cifar_jax.runtime.workdir import Workdir
@@ -64,6 +65,7 @@ def train_together(
     """
     loggers.require(log)
     kernels.network(runs[0].config)
+    load_teacher(runs[0].config)
     failed: dict[Path, str] = {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment.memory_in_words("side_by_side", len(runs)))
@@ -133,7 +135,7 @@ def _loop(
     )
     for session in sessions:
         session.progress = progress
-    resident = members.placement.put(inputs.train)
+    resident = members.resident(inputs.train)
     with stop.postponed(), progress:
         while not _all_over(sessions, members) and stop.signum is None:
             epoch = max(int(one.step) for one in states) // per_epoch + 1

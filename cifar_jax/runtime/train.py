@@ -16,6 +16,7 @@ from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.recovery import recover
 from cifar_jax.runtime.session import Session
 from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.workdir import Workdir
 from cifar_jax.state import TrainState
 
@@ -80,7 +81,8 @@ def _run(
         if profile:
             raise ConfigError(f"--profile: {run.path} is finished: use another --workdir")
         return results
-    kernels.network(config)  # refuses before anything is written
+    kernels.network(config)  # refuses before anything is written, as the next line does
+    load_teacher(config)
     with (
         run.claimed() as notes,
         environment.memory_in_words("train.batch_size", config.train.batch_size),
@@ -176,6 +178,8 @@ def _open(
     run.write_metrics(session.history)
     session.say(environment.device_line())
     session.say(kernels.describe(config))
+    if session.trainer.teacher:
+        session.say(session.trainer.teacher.describe())
     while notes:
         session.say(notes.pop(0))
     return session

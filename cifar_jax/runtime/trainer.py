@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from cifar_jax import optim, state, steps
-from cifar_jax.config import IMAGE_SIDE, Config
+from cifar_jax.config import IMAGE_SHAPE, Config, choose_chunk
 from cifar_jax.errors import CifarJaxError
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment
@@ -22,28 +22,13 @@ from cifar_jax.runtime.history import Row
 from cifar_jax.runtime.kernels import network
 from cifar_jax.runtime.placement import Placement, of_batches
 from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.teacher import Teacher, load_teacher
 
 # it runs once: less time to compile
 CREATE_OPTIONS: dict[str, str | bool] = {"xla_backend_optimization_level": "1"}
-IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
 SUMS = ("examples", "loss", "correct", "skipped", "seconds")  # of an epoch
 
 Sums = dict[str, Any]  # numbers; arrays of one a member where there are several
-
-
-def choose_chunk(steps_per_epoch: int, wanted: int) -> int:
-    """The length of a chunk: a divisor of the steps of an epoch, at most ``wanted`` if it can be.
-
-    Where the largest such divisor is less than a quarter of ``wanted``, as when the steps are a
-    prime number, the next one above is taken: a chunk costs a permutation and a host transfer.
-
-    >>> choose_chunk(351, 64), choose_chunk(97, 64), choose_chunk(20, 64)
-    (39, 97, 20)
-    """
-    divisors = [steps for steps in range(1, steps_per_epoch + 1) if steps_per_epoch % steps == 0]
-    below = max(steps for steps in divisors if steps <= wanted)
-    above = [steps for steps in divisors if steps > wanted]
-    return above[0] if above and 4 * below < wanted else below
 
 
 class TrainingError(CifarJaxError):
@@ -94,6 +79,11 @@ class Trainer:
         return of_batches(self.config.train.batch_size)
 
     @functools.cached_property
+    def teacher(self) -> Teacher | None:
+        """The network that is learned from; see :func:`load_teacher` for what is raised."""
+        return load_teacher(self.config)
+
+    @functools.cached_property
     def chunk_key(self) -> Any:
         """What the chunk gets for its key."""
         return self.placement.key(self.config.train.seed)
@@ -114,15 +104,10 @@ class Trainer:
         with self._compiling():
             count, place = self.config.train_images, self.placement
             images, labels = (
-                jax.ShapeDtypeStruct(shape, np.uint8, sharding=place.sharding())
-                for shape in ((count, *IMAGE_SHAPE), (count,))
+                jax.ShapeDtypeStruct(shape, np.uint8) for shape in ((count, *IMAGE_SHAPE), (count,))
             )
-            packed = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(
-                    x.shape, x.dtype, sharding=place.sharding(place.states)
-                ),
-                self._abstract_packed(),
-            )
+            resident = place.shapes((images, labels, *self._taught()))
+            packed = place.shapes(self._abstract_packed(), place.states)
             out: Any = None
             if place.mesh is not None:
                 out = (place.sharding(place.states), place.sharding())
@@ -131,16 +116,27 @@ class Trainer:
                 return self._chunk(*arguments)
 
             chunk = jax.jit(train_chunk, donate_argnums=0, out_shardings=out)
-            return chunk.lower(packed, self.chunk_key, images, labels).compile()
+            return chunk.lower(packed, self.chunk_key, *resident).compile()
 
-    def _chunk(self, packed: Any, key: Any, images: jax.Array, labels: jax.Array) -> Any:
-        return self._chunk_of(self.config)(packed, key, images, labels)
+    def resident(self, train: tuple[np.ndarray, np.ndarray]) -> tuple[Any, ...]:
+        """What stays on the device: images, labels, and the teacher's variables if there is one."""
+        return self.placement.put((*train, *self._taught()))
 
-    def _chunk_of(self, config: Config) -> Callable[..., Any]:
-        """The chunk of a config, of which some numbers may be traced."""
+    def _taught(self) -> tuple[Any, ...]:
+        return (self.teacher.variables,) if self.teacher else ()
+
+    def _chunk(self, packed: Any, key: Any, *resident: Any) -> Any:
+        return self._chunk_of(self.config, *resident[2:])(packed, key, *resident[:2])
+
+    def _chunk_of(self, config: Config, taught: Any = None) -> Callable[..., Any]:
+        """The chunk of a config, of which some numbers may be traced.
+
+        The teacher's variables are, so that they are no constants: XLA would compute with those.
+        """
+        teach = self.teacher and functools.partial(self.teacher.model.apply, taught)
         tx = optim.make_optimizer(config.optim, self.total_steps, self.layout.params)
         return steps.make_train_chunk(
-            steps.make_train_step(self.layout.apply(self.model.apply), tx, config),
+            steps.make_train_step(self.layout.apply(self.model.apply), tx, config, teacher=teach),
             batch_size=config.train.batch_size,
             steps=self.chunk_steps,
             alternating_flip=config.augment.alternating_flip,
@@ -177,7 +173,7 @@ class Trainer:
         Args:
           train_state: after the last chunk.
           epoch: counted from 1, for messages.
-          resident: images uint8 [N, H, W, C] and labels uint8 [N], on the device.
+          resident: of :meth:`resident`: images uint8 [N, H, W, C] and labels uint8 [N].
           progress: told after each chunk.
           so_far: what an earlier session returned for this epoch.
           stop: asked after each chunk but the last; the epoch is left there if it says so.

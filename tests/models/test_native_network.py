@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from cifar_jax import optim, state, steps
-from cifar_jax.config import AugmentConfig, Config, Probability
+from cifar_jax.config import AugmentConfig, Config
 from cifar_jax.models import SeparableResNet
+from cifar_jax.ranges import Probability
 
 pytestmark = pytest.mark.usefixtures("library")
 

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from cifar_jax.config import AugmentConfig, EvalConfig, Probability
+from cifar_jax.config import AugmentConfig, EvalConfig
+from cifar_jax.ranges import Probability
 from cifar_jax.runtime import checkpoint
 from cifar_jax.runtime.train import train
 

@@ -17,7 +17,8 @@ from cifar_jax.runtime.cards import export
 from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
-from cifar_jax.runtime.pretrained import WeightsError, evaluate_weights
+from cifar_jax.runtime.pretrained import WeightsError
+from cifar_jax.runtime.score import evaluate_weights
 from cifar_jax.runtime.train import train
 
 ROOT = Path(__file__).parents[2]

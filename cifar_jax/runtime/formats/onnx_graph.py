@@ -10,12 +10,12 @@ import numpy as np
 from flax import traverse_util
 
 from cifar_jax import models
+from cifar_jax.config import IMAGE_SHAPE
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.models.layers import BatchNorm
 from cifar_jax.runtime.formats.classifier import DESCRIPTIONS, Input
 from cifar_jax.runtime.pretrained import Pretrained
-from cifar_jax.runtime.trainer import IMAGE_SHAPE
 
 OPSET, IR_VERSION = 17, 8  # of 2022: old enough for most runtimes
 Leaves = Mapping[str, np.ndarray]  # variables by path, as params/stem/kernel

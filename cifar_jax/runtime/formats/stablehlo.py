@@ -14,9 +14,9 @@ import numpy as np
 from jax import export
 
 from cifar_jax import models
+from cifar_jax.config import IMAGE_SHAPE
 from cifar_jax.runtime.formats.classifier import Input, classifier, in_float32
 from cifar_jax.runtime.pretrained import Pretrained
-from cifar_jax.runtime.trainer import IMAGE_SHAPE
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -1,0 +1,75 @@
+"""The teacher of a run: a trained network, whose answers to its images the run learns from."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from cifar_jax.config import Config
+from cifar_jax.errors import ConfigError
+from cifar_jax.models import count_params
+from cifar_jax.runtime.kernels import network
+from cifar_jax.runtime.pretrained import load
+
+
+class Teacher(NamedTuple):
+    """What a train step and the results of a run get.
+
+    Attributes:
+      model: its Flax module; ``model.apply(variables, images)`` gives its logits.
+      variables: of it, on the host.
+      known: for results.json: path, file_sha256, parameters, accuracy and protocol.
+    """
+
+    model: Any
+    variables: dict[str, Any]
+    known: dict[str, Any]
+
+    def describe(self) -> str:
+        """One line for the log."""
+        known = self.known
+        accuracy = f"{known['accuracy']:.2%} on the test set, " if known["accuracy"] else ""
+        return (
+            f"teacher {known['path']}: {known['parameters']:,} parameters, {accuracy}"
+            f"SHA-256 {known['file_sha256'][:16]}"
+        )
+
+
+def load_teacher(config: Config) -> Teacher | None:
+    """The network in the folder ``distill.teacher``, computed as the run's own is.
+
+    Raises:
+      WeightsError: when it cannot be read.
+      ConfigError: when its images were normalised otherwise or were not the run's; where images
+        are held out to choose by, when it has not held out the same ones.
+    """
+    if not config.distill.teacher:
+        return None
+    net = load(config.distill.teacher)
+    if "imported" in net.card:
+        raise ConfigError(
+            f"distill.teacher: {config.distill.teacher} must have been trained here: nobody knows "
+            "which images imported weights have seen"
+        )
+    own, its = config.data, net.config.data
+    fields = ["augment.mean", "augment.std"]
+    if own.validation_examples and own.source != "synthetic":
+        fields += ["data.validation_examples", "data.split_seed"]
+    if "synthetic" in (own.source, its.source):
+        fields += ["data.source"]
+    for field in fields:
+        section, name = field.split(".")
+        needed, found = (getattr(getattr(c, section), name) for c in (config, net.config))
+        if needed != found:
+            raise ConfigError(
+                f"distill.teacher: {config.distill.teacher} must have been trained with this run's "
+                f"{field}, {needed}, not {found}"
+            )
+    like = {"dtype": config.model.dtype, "convolutions": config.model.convolutions}
+    model = dataclasses.replace(net.config.model, **like)
+    known = {
+        "path": config.distill.teacher,
+        "file_sha256": net.card["file_sha256"],
+        "parameters": count_params(net.variables["params"]),
+        "accuracy": net.card["accuracy"],
+        "protocol": net.card["protocol"],
+    }
+    return Teacher(network(dataclasses.replace(net.config, model=model)), net.variables, known)

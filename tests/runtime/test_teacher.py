@@ -1,0 +1,150 @@
+"""Runs that learn from a teacher, and which teachers are refused."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from tiny_runs import change, read_metrics, stop
+
+from cifar_jax import load
+from cifar_jax.config import load_config
+from cifar_jax.errors import ConfigError
+from cifar_jax.runtime.cards import export, write_folder
+from cifar_jax.runtime.members import fit
+from cifar_jax.runtime.pretrained import WeightsError
+from cifar_jax.runtime.teacher import load_teacher
+from cifar_jax.runtime.together import Run, train_together
+from cifar_jax.runtime.train import open_session, train
+from cifar_jax.runtime.workdir import Workdir
+
+
+@pytest.fixture(scope="module")
+def teacher(whole, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher") / "net"
+    export(whole[0], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def taught(tiny, teacher):
+    return change(
+        tiny,
+        model={"stages": (8, 8)},
+        distill={"teacher": str(teacher), "weight": 0.8, "temperature": 2.0},
+        train={"epochs": 2},
+    )
+
+
+@pytest.fixture(scope="module")
+def run(taught, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "taught"
+    return workdir, train(taught, workdir)
+
+
+def test_results_log_and_card_name_the_teacher(run, teacher, tmp_path):
+    workdir, results = run
+    card = json.loads((teacher / "card.json").read_text())
+    assert results["teacher"] == {
+        "path": str(teacher),
+        **{name: card[name] for name in ("file_sha256", "parameters", "accuracy", "protocol")},
+    }
+    line = f"teacher {teacher}: {card['parameters']:,} parameters, {card['accuracy']:.2%} on the"
+    assert line in (workdir / "log.txt").read_text()
+    own = export(workdir, tmp_path / "net")
+    assert own["teacher"] == results["teacher"]
+    words = f"trained on 200 images, taught by a network of {card['parameters']:,} parameters; "
+    assert own["protocol"].startswith(words)
+
+
+def test_what_it_teaches_is_learned(run, taught, tmp_path):
+    """Without the labels, all that there is to learn is the teacher's."""
+    config = change(taught, distill={"weight": 1.0}, train={"epochs": 3})
+    results = train(config, tmp_path / "run")
+    losses = [row["train_loss"] for row in read_metrics(tmp_path / "run")]
+    assert losses[-1] < 0.7 * losses[0]
+    assert results["config_sha256"] != run[1]["config_sha256"]
+
+
+def test_stopped_and_resumed_bit_for_bit(run, taught, tmp_path):
+    stop(taught, tmp_path / "run", 3)
+    results = train(taught, tmp_path / "run")
+    assert results["weights_sha256"] == run[1]["weights_sha256"]
+    assert results["environment_changes"] == []
+
+
+def test_another_teacher_between_two_sessions_is_told(taught, teacher, tmp_path):
+    other = shutil.copytree(teacher, tmp_path / "net")
+    config = change(taught, distill={"teacher": str(other)})
+    stop(config, tmp_path / "run", 3)
+    net = load(other)
+    weights = jax.tree.map(lambda w: 2 * w, net.variables)
+    write_folder(other, weights, net.config, net.card)
+    new = load(other).card["file_sha256"]
+    notes: list[str] = []
+    session = open_session(Workdir(tmp_path / "run"), config, notes)
+    said = f"teacher: {net.card['file_sha256']} -> {new}"
+    assert [change["change"] for change in session.environment_changes] == [said]
+    assert said in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_side_by_side_each_has_the_bits_of_a_single_run(run, taught, tmp_path):
+    runs = [Run(change(taught, train={"seed": n}), tmp_path / f"{n}") for n in range(2)]
+    assert train_together(runs) == {}
+    found = [json.loads((one.folder / "results.json").read_text()) for one in runs]
+    assert [one["teacher"] for one in found] == [run[1]["teacher"]] * 2
+    assert found[0]["weights_sha256"] == run[1]["weights_sha256"] != found[1]["weights_sha256"]
+    assert fit(taught, change(taught, distill={"weight": 0.1, "temperature": 1.0}))
+    assert not fit(taught, change(taught, distill={"teacher": "runs/another"}))
+
+
+def test_its_answers_are_those_of_the_exported_network(taught, teacher):
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype(np.float32)
+    net, answers = load(teacher), load_teacher(taught)
+    assert answers
+    found = answers.model.apply(answers.variables, images)
+    np.testing.assert_array_equal(found, net.model.apply(net.variables, images))
+    half = load_teacher(change(taught, model={"dtype": "bfloat16"}))
+    assert half
+    assert half.model.dtype == np.dtype("bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"augment": {"mean": (0.5, 0.5, 0.5)}}, "augment.mean, (0.5, 0.5, 0.5), not (0.49"),
+        ({"data": {"source": "auto"}}, "data.validation_examples, 5000, not 40"),
+        ({"data": {"source": "auto", "validation_examples": 0}}, "data.source, auto, not synthet"),
+        ({"data": {"source": "auto", "validation_examples": 40, "split_seed": 1}}, "split_seed, 1"),
+    ],
+)
+def test_teachers_that_are_refused(taught, tmp_path, sections, message):
+    if "data" in sections:
+        sections["data"] = {"validation_examples": 5000, **sections["data"]}
+    with pytest.raises(ConfigError) as error:
+        train(change(taught, **sections), tmp_path / "run")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_is_imported_is_refused(taught, teacher, tmp_path):
+    imported = shutil.copytree(teacher, tmp_path / "net")
+    card = json.loads((imported / "card.json").read_text())
+    (imported / "card.json").write_text(json.dumps(card | {"imported": "net.pth"}))
+    with pytest.raises(ConfigError, match="must have been trained here"):
+        load_teacher(change(taught, distill={"teacher": str(imported)}))
+
+
+def test_a_teacher_that_is_not_there(taught, tmp_path):
+    config = change(taught, distill={"teacher": str(tmp_path / "none")})
+    with pytest.raises(WeightsError, match="cannot be read"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_teacher_its_fields_are_no_part_of_a_run():
+    plain = load_config("configs/200k.py")
+    assert change(plain, distill={"weight": 0.5}).sha256 == plain.sha256
+    assert change(plain, distill={"teacher": "runs/teacher"}).sha256 != plain.sha256
