@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 from measure import Parser, positive, refuse
 
-from cifar_jax.config import IMAGE_SHAPE, load_config
+from cifar_jax.config import load_config
 from cifar_jax.errors import CifarJaxError
 from cifar_jax.runtime.members import Members
 from cifar_jax.runtime.trainer import Trainer
@@ -73,10 +72,7 @@ def main() -> None:
         ]
         trainer = Members(configs, vectorized=True)
     there = SingleDeviceSharding(topology.devices[0])
-    count = config.train_images
-    images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
-    arguments: Any = (trainer._abstract_packed(), trainer.chunk_key, images)
-    arguments = (*arguments, jax.ShapeDtypeStruct((count,), np.uint8))
+    arguments: Any = (trainer._abstract_packed(), trainer.chunk_key, *trainer.abstract_resident())
     arguments = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=there), arguments
     )

@@ -81,7 +81,7 @@ def make(options: argparse.Namespace) -> tuple[Callable[[], int], Report]:
     count, random = config.train_images, np.random.default_rng(0)
     images = random.integers(0, 256, (count, 32, 32, 3), np.uint8)
     labels = random.integers(0, 10, count, np.uint8)
-    resident = trainer.placement.put((images, labels))
+    resident = trainer.resident((images, labels))
     packed = trainer._to_device(first)
 
     def turn() -> int:

@@ -29,6 +29,7 @@ from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.members import Members, fit
 from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.teacher import load_teacher
 
 Row = dict[str, Any]
 HOLD_OUT = ["--data.validation-examples", "5000"]  # where a config holds nothing out
@@ -55,7 +56,8 @@ def load_trials(config: Path, trials: dict[str, list[str]], epochs: int) -> dict
     for name, words in trials.items():
         try:
             found[name] = load_config(config, [*hold_out, *words, "--train.epochs", str(epochs)])
-        except ConfigError as error:
+            load_teacher(found[name])  # refuses before anything is trained
+        except CifarJaxError as error:
             raise ConfigError(f"{name}: {error}") from error
         if not found[name].data.validation_examples:
             raise ConfigError(f"{name}: data.validation_examples must be at least 1, not 0")

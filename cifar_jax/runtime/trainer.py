@@ -102,11 +102,8 @@ class Trainer:
     def train_chunk(self) -> Callable[..., Any]:
         """The compiled chunk of a packed state, see :func:`cifar_jax.steps.make_train_chunk`."""
         with self._compiling():
-            count, place = self.config.train_images, self.placement
-            images, labels = (
-                jax.ShapeDtypeStruct(shape, np.uint8) for shape in ((count, *IMAGE_SHAPE), (count,))
-            )
-            resident = place.shapes((images, labels, *self._taught()))
+            place = self.placement
+            resident = place.shapes(self.abstract_resident())
             packed = place.shapes(self._abstract_packed(), place.states)
             out: Any = None
             if place.mesh is not None:
@@ -121,6 +118,12 @@ class Trainer:
     def resident(self, train: tuple[np.ndarray, np.ndarray]) -> tuple[Any, ...]:
         """What stays on the device: images, labels, and the teacher's variables if there is one."""
         return self.placement.put((*train, *self._taught()))
+
+    def abstract_resident(self) -> tuple[Any, ...]:
+        """What :meth:`resident` gives, or its shapes and dtypes."""
+        count = self.config.train_images
+        images = jax.ShapeDtypeStruct((count, *IMAGE_SHAPE), np.uint8)
+        return images, jax.ShapeDtypeStruct((count,), np.uint8), *self._taught()
 
     def _taught(self) -> tuple[Any, ...]:
         return (self.teacher.variables,) if self.teacher else ()

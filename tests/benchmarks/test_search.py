@@ -69,6 +69,26 @@ def test_a_trial_that_diverges_comes_last(benchmark, tmp_path):
     assert [line.split()[0] for line in done.stdout.splitlines()[-2:]] == ["plain", "wild"]
 
 
+@pytest.fixture
+def refused(module, monkeypatch, capsys, tmp_path):
+    """Assert that the search ends with status 2 and one line; in this process, for its time."""
+    search = module("search")
+    monkeypatch.setattr(search, "enable_compilation_cache", lambda report: None)
+
+    def check(trials, said, *more):
+        (tmp_path / "trials.txt").write_text(trials)
+        words = ["--config", "configs/smoke.py", "--trials", tmp_path / "trials.txt"]
+        words += ["--log", tmp_path / "log", "--epochs", 1, *more]
+        assert search.main([str(word) for word in words]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith("search.py: ")
+        assert said in line
+
+    return check
+
+
 @pytest.mark.parametrize(
     ("trials", "said"),
     [
@@ -78,19 +98,14 @@ def test_a_trial_that_diverges_comes_last(benchmark, tmp_path):
         ("a --model.stem '12\n", "No closing quotation"),
         ("a\nb --optim.nesterov False\n", "b: must differ from a"),
         ("a --data.validation-examples 0\n", "data.validation_examples must be at least 1"),
+        ("a --distill.teacher runs/none\n", "a: runs/none/card.json: cannot be read"),
     ],
 )
-def test_refusals_are_one_line(benchmark, assert_refused, tmp_path, trials, said):
-    (tmp_path / "trials.txt").write_text(trials)
-    words = ["--config", "configs/smoke.py", "--trials", tmp_path / "trials.txt"]
-    words += ["--log", tmp_path / "log", "--epochs", 1]
-    assert_refused(benchmark("search", *words), "search.py: ", said)
+def test_refusals_are_one_line(refused, trials, said):
+    refused(trials, said)
 
 
-def test_a_log_that_is_none_is_refused(benchmark, assert_refused, tmp_path):
-    (tmp_path / "trials.txt").write_text("a\n")
+def test_a_log_that_is_none_is_refused(refused, tmp_path):
     (tmp_path / "log").write_text('{"config_sha256": "0"}\n{"cut')
-    words = ["--config", "configs/smoke.py", "--trials", tmp_path / "trials.txt"]
-    words += ["--log", tmp_path / "log", "--epochs", 1]
-    assert_refused(benchmark("search", *words), "log, line 2: not a row of a search")
-    assert_refused(benchmark("search", *words, "--keep", 0), "--keep must be above 0")
+    refused("a\n", "log, line 2: not a row of a search")
+    refused("a\n", "--keep must be above 0", "--keep", 0)
