@@ -80,8 +80,8 @@ def make_train_step(
     Returns:
       ``(state, key, batch) -> (state, metrics)``; ``key`` is the run's, every draw depends on
       it and on ``state.step`` alone. Metrics are sums over the batch, zero for a skipped update:
-      examples, loss [nats], correct (mass of the label on the predicted class); and the count of
-      skipped updates.
+      examples, loss [nats] (with a teacher, what is minimised: both parts), correct (mass of the
+      label on the predicted class); and the count of skipped updates.
     """
 
     def train_step(state: TrainState, key: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:

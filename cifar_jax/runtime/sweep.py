@@ -197,6 +197,7 @@ def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:
         "seeds": [run.config.train.seed for run in runs],
         **{name: summarize([run[name] for run in results]) for name in FIGURES},
         **{name: results[0][name] for name in ("parameters", "multiply_adds", "tta")},
+        "teacher": results[0].get("teacher"),
         "runs": [{name: run.get(name) for name in OF_EACH} for run in results],
     }
 

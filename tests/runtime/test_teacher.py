@@ -43,7 +43,7 @@ def run(taught, tmp_path_factory):
     return workdir, train(taught, workdir)
 
 
-def test_results_log_and_card_name_the_teacher(run, teacher, tmp_path):
+def test_results_log_and_card_name_the_teacher(run, teacher, tmp_path, monkeypatch):
     workdir, results = run
     card = json.loads((teacher / "card.json").read_text())
     assert results["teacher"] == {
@@ -52,6 +52,7 @@ def test_results_log_and_card_name_the_teacher(run, teacher, tmp_path):
     }
     line = f"teacher {teacher}: {card['parameters']:,} parameters, {card['accuracy']:.2%} on the"
     assert line in (workdir / "log.txt").read_text()
+    monkeypatch.delattr("cifar_jax.runtime.trainer.load_teacher")  # who is not needed any more
     own = export(workdir, tmp_path / "net")
     assert own["teacher"] == results["teacher"]
     words = f"trained on 200 images, taught by a network of {card['parameters']:,} parameters; "
