@@ -8,8 +8,8 @@ trial is trained for the first number of epochs, the best are trained anew for t
 on (successive halving, https://arxiv.org/abs/1502.07943). A config that holds nothing out gets
 5,000 validation images here. A row of the log has the accuracy of the last epoch on the held-out
 training images, averaged weights and plain ones; of a trial that diverges it is 0. Trials that are
-in the log already, with the same config, are not run again. With --side-by-side N, those that
-differ in numbers alone share a compiled loop, and "seconds" is the loop's: for a GPU.
+in the log already, with the same config and teacher, are not run again. With --side-by-side N,
+those that differ in numbers alone share a compiled loop, and "seconds" is the loop's: for a GPU.
 """
 
 import argparse
@@ -134,8 +134,19 @@ def search(
     side_by_side: int = 1,
 ) -> list[Row]:
     """Run all rounds; the rows of the last one, best first."""
-    done, names, rows = read_log(log), list(trials), []
+    names, rows = list(trials), []
     rounds = {budget: load_trials(config_path, trials, budget) for budget in epochs}
+    teachers = {
+        config.sha256: teacher.known
+        for configs in rounds.values()
+        for config in configs.values()
+        if (teacher := load_teacher(config))
+    }
+    done = {
+        sha256: row
+        for sha256, row in read_log(log).items()
+        if row.get("teacher") == teachers.get(sha256)
+    }
     for budget, configs in rounds.items():
         rows = []
         missing = {name: configs[name] for name in names if configs[name].sha256 not in done}
@@ -148,6 +159,7 @@ def search(
                     "overrides": shlex.join(trials[name]),
                     "epochs": budget,
                     "seed": configs[name].train.seed,
+                    "teacher": teachers.get(configs[name].sha256),
                     **figures,
                     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                     "device": environment.device(),

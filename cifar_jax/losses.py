@@ -38,7 +38,7 @@ def distillation(
       temperature: that softens both, positive.
 
     Returns:
-      [B], in nats.
+      [B], in nats times temperature².
 
     References:
       Hinton et al., Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531

@@ -57,6 +57,8 @@ class Change(NamedTuple):
 def changes(old: Config, new: Config) -> list[Change]:
     """The fields that differ, but for where the real images come from."""
     before, after = to_dict(old), to_dict(new)
+    if not old.distill.teacher and not new.distill.teacher:
+        before["distill"] = after["distill"]
     if (old.data.source == "synthetic") == (new.data.source == "synthetic"):
         before["data"]["source"] = new.data.source
     return [
@@ -89,13 +91,21 @@ def require_same(path: Path, old: Config, new: Config, *, besides: Sequence[str]
         raise ConfigError(f"{path} holds another run ({_list(found)}): use another --workdir")
 
 
-def check_resumable(path: Path, old: Config, new: Config, *, allow: bool) -> list[Change]:
+def check_resumable(
+    path: Path,
+    old: Config,
+    new: Config,
+    teachers: tuple[str | None, str | None] = (None, None),
+    *,
+    allow: bool,
+) -> list[Change]:
     """Check that a run may go on with another config.
 
     Args:
       path: of the run, for the message.
       old: what it was trained with.
       new: what it is to go on with.
+      teachers: SHA-256 of the weights of its teacher, then and now.
       allow: whether fields of training may differ.
 
     Returns:
@@ -108,6 +118,8 @@ def check_resumable(path: Path, old: Config, new: Config, *, allow: bool) -> lis
     if fixed := [change for change in found if change.field in FIXED]:
         raise ConfigError(f"{path} holds another run ({_list(fixed)}): use another --workdir")
     training = [change for change in found if change.field in TRAINING]
+    if None not in teachers and teachers[0] != teachers[1]:
+        training.append(Change("SHA-256 of distill.teacher", *teachers))
     if training and not allow:
         raise ConfigError(
             f"{path} was trained otherwise ({_list(training)}): use another --workdir, or "

@@ -64,8 +64,7 @@ class Session:
             "device": environment.device(),
             "convolutions": f"native, {lanes} lanes" if lanes else "plain",
         }
-        if trainer.teacher:
-            self.environment["teacher"] = trainer.teacher.known["file_sha256"]
+        self.teacher_sha256 = trainer.teacher and trainer.teacher.known["file_sha256"]
         self.step = int(last.name) if last else 0
         batch = config.train.batch_size
         self.progress = Progress(
@@ -84,7 +83,8 @@ class Session:
         """Compare the config with the checkpoint's; raises ConfigError."""
         if self.last:
             old = from_dict(self.saved["config"])
-            for change in check_resumable(self.run.path, old, self.config, allow=allow):
+            teachers = (self.saved.get("teacher_sha256"), self.teacher_sha256)
+            for change in check_resumable(self.run.path, old, self.config, teachers, allow=allow):
                 self.config_changes.append({"step": self.step, **change._asdict()})
 
     def notes(self, whole: set[int]) -> list[str]:
@@ -192,12 +192,10 @@ class Session:
 
     def tell_patience(self) -> None:
         """Say so where patience has run out."""
-        if out_of_patience(self.config.train, self.history):
-            best = selected(self.history, self.config.train.min_delta)
-            self.say(
-                f"stopped: no gain in {self.config.train.patience} epochs "
-                f"since epoch {best['epoch']}"
-            )
+        train = self.config.train
+        if out_of_patience(train, self.history):
+            best = selected(self.history, train.min_delta)
+            self.say(f"stopped: no gain in {train.patience} epochs since epoch {best['epoch']}")
 
     def _save(self, train_state: TrainState) -> None:
         """Save a checkpoint; older ones go once it is on the disk."""
@@ -212,6 +210,7 @@ class Session:
             "compile_seconds": self.trainer.compile_seconds,
             "config": to_dict(config),
             "config_changes": self.config_changes,
+            "teacher_sha256": self.teacher_sha256,
             "environment": self.environment,
             "environment_changes": self.environment_changes,
             "log_bytes": run.log_size(),

@@ -17,14 +17,15 @@ from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.members import fit
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.together import Run, train_together
-from cifar_jax.runtime.train import train
+from cifar_jax.runtime.train import finished, train
 from cifar_jax.runtime.trainer import TrainingError
 from cifar_jax.runtime.workdir import Workdir
 
 FIGURES = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OF_EACH = ("seed", *FIGURES, VALIDATION, "epochs", "selected_epoch", "date", "versions", "device")
-OF_EACH += ("convolutions", "config_sha256", "weights_sha256", "side_by_side")
+OF_EACH += ("convolutions", "config_sha256", "weights_sha256", "side_by_side", "teacher")
 MOST = 16  # runs in one loop on a GPU, by default
 
 
@@ -162,6 +163,9 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
         side_by_side = 1 if jax.default_backend() == "cpu" else MOST
     if side_by_side < 1:
         raise ConfigError(f"side_by_side must be at least 1, not {side_by_side}")
+    unfinished = [run.config for run in runs if not finished(Workdir(run.folder), run.config)]
+    for config in {config.distill.teacher: config for config in unfinished}.values():
+        load_teacher(config)  # refuses before anything is trained
     failed: dict[Path, str] = {}
     for number, group in enumerate(groups := _groups(runs, side_by_side), 1):
         names = "; ".join(run.shown() for run in group)
@@ -197,7 +201,6 @@ def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:
         "seeds": [run.config.train.seed for run in runs],
         **{name: summarize([run[name] for run in results]) for name in FIGURES},
         **{name: results[0][name] for name in ("parameters", "multiply_adds", "tta")},
-        "teacher": results[0].get("teacher"),
         "runs": [{name: run.get(name) for name in OF_EACH} for run in results],
     }
 

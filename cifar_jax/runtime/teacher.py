@@ -26,10 +26,9 @@ class Teacher(NamedTuple):
     def describe(self) -> str:
         """One line for the log."""
         known = self.known
-        accuracy = f"{known['accuracy']:.2%} on the test set, " if known["accuracy"] else ""
         return (
-            f"teacher {known['path']}: {known['parameters']:,} parameters, {accuracy}"
-            f"SHA-256 {known['file_sha256'][:16]}"
+            f"teacher {known['path']}: {known['parameters']:,} parameters, "
+            f"{known['accuracy']:.2%} on the test set, SHA-256 {known['file_sha256'][:16]}"
         )
 
 
@@ -51,7 +50,7 @@ def load_teacher(config: Config) -> Teacher | None:
         )
     own, its = config.data, net.config.data
     fields = ["augment.mean", "augment.std"]
-    if own.validation_examples and own.source != "synthetic":
+    if own.validation_examples:
         fields += ["data.validation_examples", "data.split_seed"]
     if "synthetic" in (own.source, its.source):
         fields += ["data.source"]
@@ -69,7 +68,7 @@ def load_teacher(config: Config) -> Teacher | None:
         "path": config.distill.teacher,
         "file_sha256": net.card["file_sha256"],
         "parameters": count_params(net.variables["params"]),
-        "accuracy": net.card["accuracy"],
-        "protocol": net.card["protocol"],
+        "accuracy": float(net.card["accuracy"]),
+        "protocol": net.card.get("protocol"),
     }
     return Teacher(network(dataclasses.replace(net.config, model=model)), net.variables, known)

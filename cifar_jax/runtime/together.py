@@ -65,7 +65,8 @@ def train_together(
     """
     loggers.require(log)
     kernels.network(runs[0].config)
-    load_teacher(runs[0].config)
+    if not all(finished(Workdir(one.folder), one.config) for one in runs):
+        load_teacher(runs[0].config)
     failed: dict[Path, str] = {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment.memory_in_words("side_by_side", len(runs)))

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -12,11 +13,14 @@ from cifar_jax import load
 from cifar_jax.config import load_config
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime.cards import export, write_folder
+from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.members import fit
 from cifar_jax.runtime.pretrained import WeightsError
+from cifar_jax.runtime.sweep import sweep_grid
 from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.together import Run, train_together
 from cifar_jax.runtime.train import open_session, train
+from cifar_jax.runtime.trainer import Trainer
 from cifar_jax.runtime.workdir import Workdir
 
 
@@ -75,24 +79,26 @@ def test_stopped_and_resumed_bit_for_bit(run, taught, tmp_path):
     assert results["environment_changes"] == []
 
 
-def test_another_teacher_between_two_sessions_is_told(taught, teacher, tmp_path):
+def test_another_teacher_between_two_sessions_is_another_run(taught, teacher, tmp_path):
+    """By its weights, whatever its folder is called."""
     other = shutil.copytree(teacher, tmp_path / "net")
     config = change(taught, distill={"teacher": str(other)})
     stop(config, tmp_path / "run", 3)
     net = load(other)
-    weights = jax.tree.map(lambda w: 2 * w, net.variables)
-    write_folder(other, weights, net.config, net.card)
-    new = load(other).card["file_sha256"]
-    notes: list[str] = []
-    session = open_session(Workdir(tmp_path / "run"), config, notes)
-    said = f"teacher: {net.card['file_sha256']} -> {new}"
-    assert [change["change"] for change in session.environment_changes] == [said]
-    assert said in (tmp_path / "run" / "log.txt").read_text()
+    write_folder(other, jax.tree.map(lambda w: 2 * w, net.variables), net.config, net.card)
+    old, new = net.card["file_sha256"], load(other).card["file_sha256"]
+    with pytest.raises(ConfigError, match=f"SHA-256 of distill.teacher: {old} -> {new}"):
+        train(config, tmp_path / "run")
+    session = open_session(Workdir(tmp_path / "run"), config, [], allow_config_change=True)
+    (changed,) = session.config_changes
+    assert (changed["field"], changed["new"]) == ("SHA-256 of distill.teacher", new)
 
 
-def test_side_by_side_each_has_the_bits_of_a_single_run(run, taught, tmp_path):
+def test_side_by_side_each_has_the_bits_of_a_single_run(run, taught, tmp_path, monkeypatch):
     runs = [Run(change(taught, train={"seed": n}), tmp_path / f"{n}") for n in range(2)]
     assert train_together(runs) == {}
+    monkeypatch.delattr("cifar_jax.runtime.together.load_teacher")
+    assert train_together(runs) == {}  # finished: nobody needs it any more
     found = [json.loads((one.folder / "results.json").read_text()) for one in runs]
     assert [one["teacher"] for one in found] == [run[1]["teacher"]] * 2
     assert found[0]["weights_sha256"] == run[1]["weights_sha256"] != found[1]["weights_sha256"]
@@ -106,6 +112,9 @@ def test_its_answers_are_those_of_the_exported_network(taught, teacher):
     assert answers
     found = answers.model.apply(answers.variables, images)
     np.testing.assert_array_equal(found, net.model.apply(net.variables, images))
+    trainer = Trainer(taught)
+    *_, given = trainer.resident((np.zeros((200, 32, 32, 3), np.uint8), np.zeros(200, np.uint8)))
+    chex.assert_trees_all_equal(given, net.variables)  # to the compiled loop
     half = load_teacher(change(taught, model={"dtype": "bfloat16"}))
     assert half
     assert half.model.dtype == np.dtype("bfloat16")
@@ -115,6 +124,8 @@ def test_its_answers_are_those_of_the_exported_network(taught, teacher):
     ("sections", "message"),
     [
         ({"augment": {"mean": (0.5, 0.5, 0.5)}}, "augment.mean, (0.5, 0.5, 0.5), not (0.49"),
+        ({"augment": {"std": (0.5, 0.5, 0.5)}}, "augment.std, (0.5, 0.5, 0.5), not (0.24"),
+        ({"data": {"validation_examples": 40, "split_seed": 1}}, "data.split_seed, 1, not 0"),
         ({"data": {"source": "auto"}}, "data.validation_examples, 5000, not 40"),
         ({"data": {"source": "auto", "validation_examples": 0}}, "data.source, auto, not synthet"),
         ({"data": {"source": "auto", "validation_examples": 40, "split_seed": 1}}, "split_seed, 1"),
@@ -149,3 +160,12 @@ def test_without_a_teacher_its_fields_are_no_part_of_a_run():
     plain = load_config("configs/200k.py")
     assert change(plain, distill={"weight": 0.5}).sha256 == plain.sha256
     assert change(plain, distill={"teacher": "runs/teacher"}).sha256 != plain.sha256
+    assert changes(plain, change(plain, distill={"weight": 0.5})) == []
+    assert len(changes(plain, change(plain, distill={"teacher": "x", "weight": 0.5}))) == 2
+
+
+def test_a_sweep_refuses_a_missing_teacher_before_it_trains(taught, tmp_path):
+    grid = {"distill.teacher": [taught.distill.teacher, str(tmp_path / "none")]}
+    with pytest.raises(WeightsError, match=r"none/card\.json: cannot be read"):
+        sweep_grid(taught, grid, [0], tmp_path / "grid")
+    assert not (tmp_path / "grid").exists()
