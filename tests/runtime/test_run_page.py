@@ -114,9 +114,7 @@ def test_config_has_what_differs_first(finished, tiny):
 
     mine, default = flat(tiny), flat(Config())
     text = finished.text
-    fields = re.findall(
-        r"\b(?:data|model|augment|optim|train|eval)\.\w+", text[text.index("Field") :]
-    )
+    fields = re.findall(rf"\b(?:{'|'.join(to_dict(tiny))})\.\w+", text[text.index("Field") :])
     differ = [name for name in mine if mine[name] != default[name]]
     assert fields[: len(differ)] == differ
     assert sorted(fields) == sorted(mine)
