@@ -1,6 +1,7 @@
 """benchmarks/search.py, on generated images."""
 
 import json
+import types
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,23 @@ def test_a_log_that_is_none_is_refused(refused, tmp_path):
     (tmp_path / "log").write_text('{"config_sha256": "0"}\n{"cut')
     refused("a\n", "log, line 2: not a row of a search")
     refused("a\n", "--keep must be above 0", "--keep", 0)
+
+
+def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
+    """The same folder, with other weights in it."""
+    search, trained = module("search"), []
+    figures = {"ema_validation_accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 1.0}
+
+    def run(configs, title):
+        trained.append(title)
+        return [figures] * len(configs)
+
+    monkeypatch.setattr(search, "run", run)
+    for weights in ("a", "a", "b"):
+        known = types.SimpleNamespace(known={"file_sha256": weights})
+        monkeypatch.setattr(search, "load_teacher", lambda config, known=known: known)
+        trials = {"taught": ["--distill.teacher", "runs/teacher"]}
+        search.search(Path("configs/smoke.py"), trials, tmp_path / "log", [1], 1.0)
+    assert len(trained) == 2
+    rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [row["teacher"]["file_sha256"] for row in rows] == ["a", "b"]
