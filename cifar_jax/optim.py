@@ -1,5 +1,6 @@
 """The optimiser: SGD as PyTorch defines it, or Muon, with a schedule by step and a guard."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -103,26 +104,48 @@ def orthogonalize(matrices: jax.Array, *, iterations: int = 5) -> jax.Array:
     x = matrices / (jnp.linalg.norm(matrices, axis=(-2, -1), keepdims=True) + 1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        identity = jnp.broadcast_to(jnp.eye(gram.shape[-1], dtype=x.dtype), gram.shape)
+        x = (a * identity + b * gram + c * gram @ gram) @ x
     return x
+
+
+def orthogonalize_all(matrices: Sequence[jax.Array]) -> list[jax.Array]:
+    """Orthogonalize matrices of any shapes; those whose smaller side is the same, at once.
+
+    They are filled up with zeros to the widest of them, which changes no result: on a GPU few large
+    products take less time than many small ones.
+
+    Args:
+      matrices: each [M, N].
+
+    Returns:
+      What :func:`orthogonalize` makes of each.
+    """
+    groups: dict[int, list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        groups.setdefault(min(matrix.shape), []).append(index)
+    found = list(matrices)
+    for members in groups.values():
+        widest = max(max(matrices[i].shape) for i in members)
+        rows = [x.T if x.shape[0] > x.shape[1] else x for x in (matrices[i] for i in members)]
+        filled = jnp.stack([jnp.pad(x, [(0, 0), (0, widest - x.shape[1])]) for x in rows])
+        for i, x in zip(members, orthogonalize(filled), strict=True):
+            m, n = matrices[i].shape
+            found[i] = x[:, :m].T if m > n else x[:, :n]
+    return found
 
 
 def _orthogonalize_matrices(config: OptimConfig, packing: Packing) -> optax.GradientTransformation:
     """Muon's step for kernels [1, 1, C, F], relative to the learning rate of the rest."""
     relative = config.muon_learning_rate / config.learning_rate
-    groups: dict[tuple[int, ...], list[int]] = {}  # matrices of one shape go side by side
-    for index, shape in enumerate(packing.shapes):
-        if len(shape) == 4 and shape[:2] == (1, 1):
-            groups.setdefault(shape[2:], []).append(index)
+    shapes = {i: s[2:] for i, s in enumerate(packing.shapes) if len(s) == 4 and s[:2] == (1, 1)}
 
     def update(updates: Any, params: Any) -> Any:
         leaves, weights = packing.split(updates), packing.split(params)
-        for shape, members in groups.items():
-            stack = orthogonalize(jnp.stack([leaves[i].reshape(shape) for i in members]))
-            stack *= max(1.0, shape[1] / shape[0]) ** 0.5
-            for i, matrix in zip(members, stack, strict=True):
-                step = matrix.reshape(-1) + config.muon_weight_decay * weights[i]
-                leaves[i] = relative * step
+        found = orthogonalize_all([leaves[i].reshape(shape) for i, shape in shapes.items()])
+        for (i, (inputs, outputs)), matrix in zip(shapes.items(), found, strict=True):
+            step = max(1.0, outputs / inputs) ** 0.5 * matrix.reshape(-1)
+            leaves[i] = relative * (step + config.muon_weight_decay * weights[i])
         return jnp.concatenate(leaves)
 
     return optax.stateless(update)

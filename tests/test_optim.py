@@ -8,7 +8,13 @@ import optax
 import pytest
 
 from cifar_jax.config import OptimConfig
-from cifar_jax.optim import ema_update, make_optimizer, make_schedule, orthogonalize
+from cifar_jax.optim import (
+    ema_update,
+    make_optimizer,
+    make_schedule,
+    orthogonalize,
+    orthogonalize_all,
+)
 from cifar_jax.state import Packing
 
 PLAIN = OptimConfig(learning_rate=0.1, warmup=0.0, clip_norm=0.0, weight_decay=0.0, momentum=0.0)
@@ -89,6 +95,21 @@ def test_orthogonalize_keeps_singular_vectors_and_levels_values(shape):
     assert values.min() > 0.5
     assert values.max() < 1.3
     np.testing.assert_allclose(found, (u * values[..., None, :]) @ vt, atol=1e-4)
+
+
+def test_matrices_are_orthogonalized_side_by_side_as_by_themselves():
+    rng = np.random.default_rng(0)
+    shapes = [(4, 4), (4, 9), (9, 4), (6, 4), (5, 7), (4, 9)]
+    matrices = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    for matrix, found in zip(matrices, orthogonalize_all(matrices), strict=True):
+        assert found.shape == matrix.shape
+        np.testing.assert_allclose(found, orthogonalize(matrix), atol=1e-5)
+
+
+def test_matrices_of_one_smaller_side_share_their_products():
+    shapes = [(4, 4), (4, 9), (9, 4), (5, 7)]  # two smaller sides: 4 and 5
+    program = str(jax.make_jaxpr(orthogonalize_all)([jnp.ones(shape) for shape in shapes]))
+    assert program.count("dot_general") == 2 * 5 * 3
 
 
 def test_muon_by_formula():

@@ -61,9 +61,13 @@ def _kernel_gradient_by_channel(x: jax.Array, g: jax.Array, *, stride: int) -> j
 def _kernel_gradient_at_once(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
     """The same in one reduction with nine results, which reads ``x`` and ``g`` once: for a GPU."""
     products = tuple((w * g).astype(jnp.float32) for w in _windows(x, stride))
-    zeros = (jnp.float32(0),) * len(TAPS)
-    sums = jax.lax.reduce(products, zeros, lambda a, b: tuple(map(add, a, b)), (1, 2, 3))
-    return jnp.stack(sums, axis=1)
+    return jnp.stack(_reduce_together(products, (1, 2, 3)), axis=1)
+
+
+def _reduce_together(terms: tuple[jax.Array, ...], axes: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """The sums of several arrays of one shape, float32, in one pass over what they come from."""
+    zeros = (jnp.float32(0),) * len(terms)
+    return jax.lax.reduce(terms, zeros, lambda a, b: tuple(map(add, a, b)), axes)
 
 
 _depthwise_with_gradient = jax.custom_vjp(_depthwise, nondiff_argnums=(2,))
@@ -181,11 +185,36 @@ def _arrange(images: jax.Array) -> jax.Array:
     return jnp.transpose(images, (3, 1, 2, 0))
 
 
+@jax.custom_vjp
 def channel_sums(x: jax.Array) -> jax.Array:
     """Sums over each channel of [..., C, H, W, images] and of its square, float32 [2, C]."""
+    return jax.lax.platform_dependent(x, cpu=_two_sums, default=_sums_at_once)
+
+
+def _two_sums(x: jax.Array) -> jax.Array:
     wide = x.astype(jnp.float32)
-    axes = tuple(axis for axis in range(x.ndim) if axis != x.ndim - 4)
-    return jnp.stack([jnp.sum(wide, axes), jnp.sum(wide * wide, axes)])
+    return jnp.stack([jnp.sum(wide, _all_but_channels(x)), jnp.sum(wide**2, _all_but_channels(x))])
+
+
+def _sums_at_once(x: jax.Array) -> jax.Array:
+    """The same in one reduction with two results, which reads ``x`` once: for a GPU."""
+    wide = x.astype(jnp.float32)
+    return jnp.stack(_reduce_together((wide, wide**2), _all_but_channels(x)))
+
+
+def _all_but_channels(x: jax.Array) -> tuple[int, ...]:
+    return tuple(axis for axis in range(x.ndim) if axis != x.ndim - 4)
+
+
+def _channel_sums_forward(x):
+    return channel_sums(x), x
+
+
+def _channel_sums_backward(x, g):
+    return (affine(x, 2.0 * g[1], g[0]).astype(x.dtype),)
+
+
+channel_sums.defvjp(_channel_sums_forward, _channel_sums_backward)
 
 
 def _with_sums(z: jax.Array) -> tuple[jax.Array, jax.Array]:

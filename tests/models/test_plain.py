@@ -224,6 +224,26 @@ def test_both_kernel_gradients_by_their_definition(gradient, stride):
     np.testing.assert_allclose(gradient(x, g, stride=stride), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("sums", [plain._two_sums, plain._sums_at_once, plain.channel_sums])
+@pytest.mark.parametrize("shape", [(8, 4, 4, 16), (2, 8, 4, 4, 16)])
+def test_channel_sums_by_their_definition(shape, sums):
+    x = normal(0, shape)
+    wide, others = np.asarray(x, np.float64), tuple(a for a in range(x.ndim) if a != x.ndim - 4)
+    found = sums(x)
+    np.testing.assert_allclose(found, [wide.sum(others), (wide**2).sum(others)], rtol=1e-4)
+    assert sums(x.astype(jnp.bfloat16)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_gradient_of_channel_sums_is_that_of_two_sums(dtype):
+    x, g = normal(0, (8, 4, 4, 16), dtype), normal(1, (2, 8))
+    (found,), (expected,) = (
+        jax.vjp(sums, x)[1](g) for sums in (plain.channel_sums, plain._two_sums)
+    )
+    assert found.dtype == dtype
+    assert error(*widened((found, expected))) < TOLERANCE[dtype]
+
+
 def test_images_are_arranged_and_pooled():
     images = normal(0, (BATCH, 7, 5, CHANNELS))
     x = CONVOLUTIONS.arrange(images)

@@ -9,7 +9,6 @@ import pytest
 
 from cifar_jax.config import load_config
 from cifar_jax.models import PreactResNet, count_params, from_config, multiply_adds, plain
-from cifar_jax.models.plain import channel_sums
 from cifar_jax.models.preact_resnet import PreactBlock
 
 KEY = jax.random.key(0)
@@ -87,14 +86,6 @@ def test_few_channels_have_a_gate():
     model = PreactResNet(stem=4, stages=(4,), blocks=1)
     shapes = jax.eval_shape(model.init, KEY, IMAGES[:1])
     assert shapes["params"]["stage1_block1"]["squeeze"]["kernel"].shape == (4, 1)
-
-
-def test_channel_sums():
-    x = jax.random.normal(KEY, (2, 8, 4, 4, 16))
-    found = channel_sums(x)
-    for c in range(8):
-        np.testing.assert_allclose(found[0, c], x[:, c].sum(), rtol=1e-4, atol=1e-4)
-        np.testing.assert_allclose(found[1, c], (x[:, c] ** 2).sum(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("train", [False, True])
