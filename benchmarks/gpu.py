@@ -119,7 +119,8 @@ def summarise(report: Record) -> str:
             row.append(f"{whole:.1f}" if whole else "")
             step = figures.get("seconds_of_step")
             row.append(f"{1e3 * step:.2f}" if step else "")
-            row.append(f"{figures['share_of_bandwidth']:.0%}" if step else "")
+            share = figures.get("share_of_bandwidth")
+            row.append(f"{share:.0%}" if share else "")
             compiling = figures.get("compile_seconds")
             rows.append([*row, f"{compiling:.1f}" if compiling else ""])
         if record["status"] != "ok":

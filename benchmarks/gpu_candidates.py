@@ -7,7 +7,10 @@ from typing import Any
 
 from measure import clock, rates
 
-BANDWIDTH = 4.8e12  # of an H200's memory, by its datasheet [bytes/s]
+BANDWIDTH = {  # of the memory, by the datasheet [bytes/s]
+    "NVIDIA H100 80GB HBM3": 3.35e12,
+    "NVIDIA H200": 4.8e12,
+}
 IMAGE_BYTES = {
     "float32": 5e6,
     "bfloat16": 2.5e6,
@@ -81,6 +84,7 @@ def measure(candidate: Candidate) -> Iterator[tuple[str, dict[str, Any]]]:
     if candidate.what == "copy":
         yield "copy", _copy(candidate)
         return
+    import jax
     from workload import Workload
 
     work = Workload(
@@ -119,7 +123,7 @@ def measure(candidate: Candidate) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "run", {"epochs": epochs, "seconds": seconds[0]} | rates("", epochs * images, seconds)
         return
     one = figures(program, epoch_of(call), images)
-    yield "train", one | limits(one, candidate)
+    yield "train", one | limits(one, candidate, jax.devices()[0].device_kind)
     if candidate.what == "seeds":
         program, call = work.train(seeds=candidate.seeds)
         many = figures(program, epoch_of(call), images * candidate.seeds)
@@ -127,18 +131,19 @@ def measure(candidate: Candidate) -> Iterator[tuple[str, dict[str, Any]]]:
         yield f"{candidate.seeds}-seeds", many | {"ratio": ratio}
 
 
-def limits(figures: dict[str, Any], candidate: Candidate) -> dict[str, Any]:
-    """A run's time, and how near the memory's bandwidth a step comes."""
+def limits(figures: dict[str, Any], candidate: Candidate, device: str) -> dict[str, Any]:
+    """A run's time, and how near the memory's bandwidth a step comes, where that is known."""
     rate = figures["images_per_second"]
     seconds = candidate.batch / rate
-    return {
-        "seconds_of_step": seconds,
-        "seconds_of_200_epochs": RUN_IMAGES / rate,
-        # of all operands and results, as the compiler counts them for one step
-        "share_of_bandwidth": figures["bytes_accessed"] / seconds / BANDWIDTH,
-        # of the least that a fused step would move
-        "share_of_least_traffic": rate * IMAGE_BYTES[candidate.dtype] / BANDWIDTH,
-    }
+    found = {"seconds_of_step": seconds, "seconds_of_200_epochs": RUN_IMAGES / rate}
+    if bandwidth := BANDWIDTH.get(device):
+        found |= {
+            # of all operands and results, as the compiler counts them for one step
+            "share_of_bandwidth": figures["bytes_accessed"] / seconds / bandwidth,
+            # of the least that a fused step would move
+            "share_of_least_traffic": rate * IMAGE_BYTES[candidate.dtype] / bandwidth,
+        }
+    return found
 
 
 def _copy(candidate: Candidate) -> dict[str, Any]:

@@ -87,6 +87,8 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
     """The inverse of :func:`to_dict`; unknown names and bad values raise ConfigError."""
+    if unknown := sections.keys() - vars(Config()).keys():
+        raise ConfigError(f"{min(unknown)}: no such section")
     built = {}
     for name, default in vars(Config()).items():
         given = dict(sections.get(name, {}))
@@ -96,6 +98,12 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
         given = {field: tuple(v) if isinstance(v, list) else v for field, v in given.items()}
         built[name] = dataclasses.replace(default, **given)
     return validate(Config(**built))
+
+
+def portable(config: Config) -> Config:
+    """The config of a trained network for a machine that may have no native convolutions."""
+    model = dataclasses.replace(config.model, convolutions="auto")
+    return dataclasses.replace(config, model=model)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

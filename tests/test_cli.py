@@ -276,6 +276,7 @@ def test_ctrl_c_and_again(smoke, tmp_path):
         ("predict tests --weights nowhere", "tests: there is no image"),
         ("predict README.md", "--weights or --workdir is required"),
         ("predict README.md --weights nowhere --top 11", "between 1 and 10, not 11"),
+        ("predict README.md --eval.tta flip --weights nowhere", "the option of predict is --tta"),
         ("predict x --csv --json", "--json: not allowed with argument --csv"),
         (
             "predict README.md --eval.batch-siz 32 --weights pretrained/200k_quick",

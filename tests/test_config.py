@@ -169,6 +169,8 @@ def test_dictionaries_round_trip():
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
     with pytest.raises(ConfigError, match=r"train\.epoch: no such field"):
         from_dict({"train": {"epoch": 3}})
+    with pytest.raises(ConfigError, match="trian: no such section"):
+        from_dict({"trian": {"epochs": 3}})
 
 
 def test_hash_depends_on_every_field():

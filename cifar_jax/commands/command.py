@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cifar_jax.commands.console import drop_output, note
-from cifar_jax.config import Config, load_config, validate
+from cifar_jax.config import Config, load_config, portable, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.overrides import override
 from cifar_jax.runtime.loggers import LOGGERS
@@ -118,7 +118,7 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
     if (options.workdir is None) == (options.weights is None):
         raise ConfigError("--weights or --workdir is required, as in --weights pretrained/200k")
     if options.workdir:
-        config = validate(override(Workdir(options.workdir).read_config(), overrides))
+        config = validate(override(portable(Workdir(options.workdir).read_config()), overrides))
         return from_run(options.workdir, config, step=options.checkpoint, report=note)
     if options.checkpoint is not None:
         raise ConfigError("--checkpoint: needs --workdir")

@@ -18,7 +18,7 @@ from cifar_jax.commands.command import (
     workdir_of,
 )
 from cifar_jax.commands.console import interruptible, note
-from cifar_jax.config import Config, load_config, validate
+from cifar_jax.config import Config, load_config, portable, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import describe_failure
 from cifar_jax.overrides import override
@@ -52,24 +52,20 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     from tqdm import tqdm
 
     from cifar_jax.runtime.describe import describe_evaluation
-    from cifar_jax.runtime.environment import memory_in_words
     from cifar_jax.runtime.pictures import draw_evaluation
     from cifar_jax.runtime.score import evaluate_run, evaluate_weights
 
     interruptible()
     prepare(options)
     if trained:
-        config = trained[1]
         find = functools.partial(evaluate_run, *trained, step=options.checkpoint, report=note)
     else:
-        net = open_network(options, overrides)
-        config, find = net.config, functools.partial(evaluate_weights, net)
-    with memory_in_words("eval.batch_size", config.eval.batch_size):
-        found = find(
-            split=options.split,
-            all_views=options.all_views,
-            watch=functools.partial(tqdm, unit="batch", leave=False, disable=None),
-        )
+        find = functools.partial(evaluate_weights, open_network(options, overrides))
+    found = find(
+        split=options.split,
+        all_views=options.all_views,
+        watch=functools.partial(tqdm, unit="batch", leave=False, disable=None),
+    )
     if options.pictures:
         draw_evaluation(found, options.pictures, options.split)
     if options.json:
@@ -93,7 +89,7 @@ def _run_of(options: Options, overrides: Sequence[str]) -> tuple[Path, Config] |
         config = load_config(options.config, overrides)
         return workdir_of(options, config), config
     if options.workdir:
-        config = validate(override(Workdir(options.workdir).read_config(), overrides))
+        config = validate(override(portable(Workdir(options.workdir).read_config()), overrides))
         return options.workdir, config
     raise ConfigError(
         "--workdir, --weights or --config is required, as in --workdir runs/200k-seed0"

@@ -13,23 +13,19 @@ from cifar_jax.overrides import override
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = f"{parser.prog} FILE --output OUTPUT [options]"
-    parser.add_argument(
-        "file",
-        type=Path,
-        nargs="?",
-        help="state dict of the original network, or a checkpoint that has one: .safetensors, or "
-        "of torch.save, which needs torch; nothing in it is run",
+    parser.add_argument_group(
+        "FILE",
+        "state dict of the original network, or a checkpoint that has one: .safetensors, or of "
+        "torch.save, which needs torch; nothing in it is run.",
     )
     parser.add_argument("--output", type=Path, help="folder to write, as my/network")
 
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Make a folder of weights and card that eval and cifar_jax.load open."""
-    path, words = options.file, list(overrides)
-    if path is None and words and not words[0].startswith("-"):  # argparse's, after an option
-        path = Path(words.pop(0))
-    if path is None or options.output is None:
+    if not overrides or overrides[0].startswith("-") or options.output is None:
         raise ConfigError("a file and --output are required, as in best.pth --output my/network")
+    path, words = Path(overrides[0]), overrides[1:]
     from cifar_jax.runtime.environment import require_device
     from cifar_jax.runtime.imported import import_torch
 

@@ -55,6 +55,8 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     words, overrides = _paths_and_overrides(overrides)
     if not words:
         raise ConfigError("FILE or FOLDER is required, as in predict photo.jpg --weights ...")
+    if any(word.partition("=")[0] == "--eval.tta" for word in overrides):
+        raise ConfigError("--eval.tta: the option of predict is --tta")
     if not 1 <= options.top <= len(CLASS_NAMES):
         raise ConfigError(f"--top must be between 1 and {len(CLASS_NAMES)}, not {options.top}")
     from tqdm import tqdm
@@ -69,7 +71,6 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
 
     paths = find_images([Path(word) for word in words], fail)
     folders = len(failed)
-    from cifar_jax.runtime.environment import memory_in_words
     from cifar_jax.runtime.predict import predict
 
     interruptible()
@@ -77,16 +78,13 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     net = open_network(options, overrides)
     show = _print_csv if options.csv else _print_json if options.json else _print_table
     seen = sys.stdout.isatty() and not options.json  # rows show how far it is
-    with (
-        memory_in_words("eval.batch_size", net.config.eval.batch_size),
-        tqdm(
-            predict(net, paths, mode=options.tta),
-            total=len(paths),
-            unit="image",
-            leave=False,
-            disable=seen or None,
-        ) as predictions,
-    ):
+    with tqdm(
+        predict(net, paths, mode=options.tta),
+        total=len(paths),
+        unit="image",
+        leave=False,
+        disable=seen or None,
+    ) as predictions:
         show(_likeliest(predictions, options.top, fail))
     if failed:
         status = ConfigError if len(failed) - folders == len(paths) else CifarJaxError

@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors import numpy as safetensors
 
-from cifar_jax.config import Config, DataConfig, to_dict
+from cifar_jax.config import Config, DataConfig, portable, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import ConfigError
@@ -68,7 +68,7 @@ def export(
       DataError: when what is scored once more cannot be had.
     """
     run, folder = Workdir(workdir), Path(folder)
-    config = run.read_config()
+    config = portable(run.read_config())
     if not run.results.exists():
         raise ConfigError(f"{run.results}: must be there: only a finished run can be exported")
     results = run.read_results()
@@ -86,7 +86,7 @@ def export(
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
-        model=dataclasses.replace(config.model, convolutions="auto", dtype="float32"),
+        model=dataclasses.replace(config.model, dtype="float32"),
     )
     if trained != config.model.dtype:
         test = load_inputs(run.read_config(), report=report).test

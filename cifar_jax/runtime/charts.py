@@ -68,7 +68,7 @@ def curves(history: History, quantity: str, selected_epoch: int | None) -> str:
         for line in axes.lines:
             label, values = str(line.get_label()), np.asarray(line.get_ydata(), float)
             if not label.startswith("selected"):
-                name = "" if label.startswith("_") else f"{_on_page(label)} "  # it has none
+                name = "" if label.startswith("_") else f"{label} "  # it has none
                 said.append(f"{name}from {values[0]:.3g} to {values[-1]:.3g}")
     return svg(figure, quantity, "; ".join(said))
 
@@ -76,17 +76,13 @@ def curves(history: History, quantity: str, selected_epoch: int | None) -> str:
 def series_legend(history: History, selected_epoch: int | None) -> list[tuple[str, str, str]]:
     """The entries of ``page.legend`` for :func:`curves`."""
     entries = [
-        (_on_page(label), COLORS[color], CSS_LINES[style])
+        (label, COLORS[color], CSS_LINES[style])
         for prefix, label, color, style in SERIES
         if any(row.get(f"{prefix}_loss") is not None for row in history)
     ]
     if selected_epoch is not None:
         entries.append((f"selected: epoch {selected_epoch}", "currentColor", "dotted"))
     return entries
-
-
-def _on_page(label: str) -> str:
-    return label.replace("mixed labels", "as augmented")  # not every recipe mixes
 
 
 def overlay(lines: Sequence[Line], key: str, alt: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from cifar_jax import models, tta
 from cifar_jax.config import AugmentConfig, Config, ModelConfig
 from cifar_jax.metrics import calibration_error, confusion_matrix, reliability, top_k_correct
+from cifar_jax.runtime.environment import memory_in_words
 from cifar_jax.runtime.kernels import network
 from cifar_jax.steps import make_eval_step
 
@@ -94,6 +95,7 @@ def evaluate(
 
     Raises:
       ValueError: without images.
+      OutOfMemory: when the device has too little for ``eval.batch_size`` images.
     """
     images, labels = dataset
     if not len(images):
@@ -102,12 +104,14 @@ def evaluate(
     variables = jax.device_put(variables)
     size = config.eval.batch_size
     parts = []
-    for start in watch(range(0, len(images), size)):
-        rows = np.arange(start, start + size)
-        mask = rows < len(images)
-        rows = np.minimum(rows, len(images) - 1)
-        parts.append(eval_step(variables, jax.device_put((images[rows], labels[rows], mask))))
-    values = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *jax.device_get(parts))
+    with memory_in_words("eval.batch_size", size, option=False):
+        for start in watch(range(0, len(images), size)):
+            rows = np.arange(start, start + size)
+            mask = rows < len(images)
+            rows = np.minimum(rows, len(images) - 1)
+            parts.append(eval_step(variables, jax.device_put((images[rows], labels[rows], mask))))
+        parts = jax.device_get(parts)
+    values = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *parts)
     return Report(
         accuracy=float(values["correct"].mean(dtype=np.float64)),
         loss=float(values["loss"].mean(dtype=np.float64)),

@@ -24,7 +24,7 @@ History = Sequence[Mapping[str, float | None]]
 
 BLUE, VERMILLION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6b7280"
 SERIES = (  # of the loss and of the accuracy: key's prefix, label, colour, line style
-    ("train", "training (mixed labels)", BLUE, "-"),
+    ("train", "training (as augmented)", BLUE, "-"),
     ("validation", "validation", VERMILLION, "--"),
     ("ema_validation", "validation, averaged weights", GREEN, "-"),
 )

@@ -97,7 +97,10 @@ def _runs_of(folder: Path) -> Iterator[Path]:
         begun = [path for path in paths if Workdir(path).config.exists()]
         yield from begun or paths
     elif (folder / "grid.json").exists():
-        for point in sorted(path for path in folder.iterdir() if path.is_dir()):
+        points = sorted(path for path in folder.iterdir() if path.is_dir())
+        if not points:
+            raise ConfigError(f"{folder} has a grid.json, but no folder of a run")
+        for point in points:
             yield from _runs_of(point)
     else:
         yield folder

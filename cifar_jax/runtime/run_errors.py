@@ -1,14 +1,13 @@
 """Where a run errs: the parts of its page about single classes and images."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from cifar_jax.config import portable
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.runtime import charts, page
-from cifar_jax.runtime.environment import memory_in_words
 from cifar_jax.runtime.evaluate import Report, evaluate
 from cifar_jax.runtime.inputs import Inputs
 from cifar_jax.runtime.page import Section, percent
@@ -46,15 +45,11 @@ def look(record: Record, inputs: Inputs, *, report: Callable[[str], None]) -> Se
       CheckpointError: when the selected epoch's checkpoint is gone or cannot be read.
       OutOfMemory: when the device has too little memory.
     """
-    config, results = record.config, record.results
-    config = dataclasses.replace(
-        config, model=dataclasses.replace(config.model, convolutions="auto")
-    )
+    config, results = portable(record.config), record.results
     step = results["selected_epoch"] * config.steps_per_epoch if results else None
     net = from_run(record.run.path, config, step=step, report=report)
     split, dataset = ("test", inputs.test) if results else ("validation", inputs.validation)
-    with memory_in_words("eval.batch_size", config.eval.batch_size, option=False):
-        return Seen(split, dataset[0], evaluate(config, net.variables, dataset))
+    return Seen(split, dataset[0], evaluate(config, net.variables, dataset))
 
 
 def classes(confusion: np.ndarray, split: str) -> Section:

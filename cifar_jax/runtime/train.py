@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_jax.config import Config
+from cifar_jax.config import Config, from_dict
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
 from cifar_jax.runtime import cluster, environment, kernels, loggers
@@ -163,7 +163,8 @@ def _open(
 ) -> Session:
 
     def needs(progress: dict[str, Any]) -> int | None:
-        return selected_step(config.train, progress["history"])
+        trained_with = from_dict(progress["config"])  # not this one, which may yet be refused
+        return selected_step(trained_with.train, progress["history"])
 
     found = recover(run.checkpoints, needs, notes.append)
     saved = found.progress if found else {"history": [], "compile_seconds": 0.0}

@@ -37,9 +37,7 @@ def test_a_candidate_that_fails_costs_the_others_nothing(benchmark, assert_rates
     rate = train["images_per_second"]
     assert train["seconds_of_step"] == pytest.approx(16 / rate)
     assert train["seconds_of_200_epochs"] == pytest.approx(200 * 45_000 / rate)
-    share = train["bytes_accessed"] * rate / 16 / 4.8e12
-    assert train["share_of_bandwidth"] == pytest.approx(share)
-    assert train["share_of_least_traffic"] == pytest.approx(rate * 5e6 / 4.8e12)
+    assert "share_of_bandwidth" not in train  # a CPU's is not known
     seeds = records["seeds"]["measures"]
     ratio = seeds["2-seeds"]["images_per_second"] / seeds["train"]["images_per_second"]
     assert seeds["2-seeds"]["ratio"] == pytest.approx(ratio)
@@ -56,6 +54,19 @@ def test_a_candidate_that_fails_costs_the_others_nothing(benchmark, assert_rates
     ]
     with Image.open(tmp_path / "gpu.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_shares_of_a_known_memory(module):
+    limits = module("gpu_candidates").limits
+    (candidate,) = (c for c in module("gpu_candidates").CANDIDATES if c.name == "float32")
+    figures = {"images_per_second": 1e5, "bytes_accessed": 1e9}
+    found = limits(figures, candidate, "NVIDIA H200")
+    assert found["share_of_bandwidth"] == pytest.approx(1e9 * 1e5 / candidate.batch / 4.8e12)
+    assert found["share_of_least_traffic"] == pytest.approx(1e5 * 5e6 / 4.8e12)
+    assert limits(figures, candidate, "another").keys() == {
+        "seconds_of_step",
+        "seconds_of_200_epochs",
+    }
 
 
 def test_no_candidate_is_started_without_time(benchmark, tmp_path):

@@ -61,6 +61,13 @@ def test_a_grid_stands_for_the_runs_of_its_points(make, tmp_path):
     assert read(runs[-1]).name == "optim.momentum=0.9/seed1"
 
 
+@pytest.mark.parametrize("words", [("compare",), ("report", "--workdir")])
+def test_a_grid_without_runs(words, tmp_path, capsys):
+    (tmp_path / "grid.json").write_text("{}")
+    assert main([*words, str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith(f"{tmp_path} has a grid.json, but no folder of a run\n")
+
+
 def test_the_next_seed_of_a_sweep_may_have_no_file_yet(runs):
     (runs[0] / "seed11").mkdir()
     assert len(expand(runs[:1])) == 3

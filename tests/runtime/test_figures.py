@@ -88,9 +88,9 @@ def test_curves_hold_the_history(epochs):
     figure = figures.curves_figure(rows, selected_epoch=1)
     loss, accuracy, rate = (curves(figure, panel) for panel in range(3))
     x = np.arange(1, epochs + 1)
-    np.testing.assert_allclose(loss["training (mixed labels)"], np.stack([x, 2 / x], 1))
+    np.testing.assert_allclose(loss["training (as augmented)"], np.stack([x, 2 / x], 1))
     np.testing.assert_allclose(loss["validation"][:, 1], 0.5)
-    np.testing.assert_allclose(accuracy["training (mixed labels)"][:, 1], 100 - 100 / (1 + x))
+    np.testing.assert_allclose(accuracy["training (as augmented)"][:, 1], 100 - 100 / (1 + x))
     np.testing.assert_allclose(accuracy["validation, averaged weights"][:, 1], 90)
     assert "validation" not in accuracy
     (legend,) = figure.legends
@@ -107,7 +107,7 @@ def test_curves_leave_out_what_is_not_finite():
         row["validation_loss"] = value
     loss = curves(figures.curves_figure(rows), 0)
     np.testing.assert_array_equal(loss["validation"], [[4, 0.25]])
-    assert len(loss["training (mixed labels)"]) == 4
+    assert len(loss["training (as augmented)"]) == 4
 
 
 def test_curves_of_nothing_are_empty_panels(tmp_path):

@@ -207,6 +207,7 @@ def test_the_command_and_evaluation_without_an_accuracy(small, tmp_path, capsys)
         ("", "a file and --output are required, as in best.pth --output my/network"),
         ("x.pth", "a file and --output are required"),
         ("--output y", "a file and --output are required"),
+        ("--augment.border reflect101 x.pth --output y", "a file and --output are required"),
         ("x.safetensors --output y", "x.safetensors: cannot be read: No such file"),
         ("{path} --output {folder} --model.stem 9", "is of its own network, so not model.stem: 4"),
         ("{path} --output {folder} --augment.meen 9", "did you mean --augment.mean"),

@@ -5,10 +5,13 @@ import json
 
 import pytest
 
+from cifar_jax.cli import main
 from cifar_jax.config import AugmentConfig, EvalConfig
+from cifar_jax.errors import ConfigError
 from cifar_jax.ranges import Probability
-from cifar_jax.runtime import checkpoint
+from cifar_jax.runtime import checkpoint, kernels
 from cifar_jax.runtime.train import train
+from cifar_jax.runtime.workdir import Workdir
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +32,15 @@ def config_of(tiny):
 
 
 @pytest.fixture(scope="module")
-def whole(config_of, library, tmp_path_factory):
+def finished(config_of, library, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("whole")
-    return train(config_of("native"), workdir), *epochs_of(workdir)
+    train(config_of("native"), workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def whole(finished):
+    return json.loads((finished / "results.json").read_text()), *epochs_of(finished)
 
 
 def epochs_of(workdir):
@@ -66,3 +75,22 @@ def test_a_run_goes_on_with_either(config_of, whole, convolutions, tmp_path, mon
         assert log.count("convolutions: native") == 2
         assert results["weights_sha256"] == uninterrupted["weights_sha256"]
         assert epochs_of(tmp_path)[1] == second
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "eval --eval.tta none",
+        "export --output {}/network",
+        "export --format stablehlo --output {}/network.stablehlo",
+        "report --output {}/report.html",
+    ],
+)
+def test_its_network_is_used_where_native_ones_cannot_be_had(
+    finished, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(kernels, "load", lambda: kernels.Library(0, "no compiler"))
+    words = words.format(tmp_path).split()
+    assert main([*words, "--workdir", str(finished)]) == 0, capsys.readouterr().err
+    with pytest.raises(ConfigError, match="native ones cannot be had: no compiler"):
+        kernels.network(Workdir(finished).read_config())

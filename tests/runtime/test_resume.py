@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from tiny_runs import TIMES, change, interrupt_at, read_metrics, stop
 
-from cifar_jax.runtime import checkpoint, environment, score
+from cifar_jax.errors import ConfigError
+from cifar_jax.runtime import checkpoint, environment, evaluate, score
+from cifar_jax.runtime import train as runtime_train
 from cifar_jax.runtime.train import train
 from cifar_jax.runtime.trainer import Trainer, TrainingError
 
@@ -154,6 +156,25 @@ def test_the_selected_checkpoint_is_lost(tiny, tmp_path, monkeypatch):
     assert set(checkpoint.steps(tmp_path / "checkpoints")) == {30, 60}
 
 
+def test_a_config_that_is_refused_moves_no_checkpoint(tiny, tmp_path, monkeypatch):
+    """By the new rule a checkpoint would be selected that is not kept any more."""
+    config = change(tiny, train={"keep_checkpoints": 1, "min_delta": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "prune", interrupt_at(4, checkpoint.prune))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path)
+    before = set(checkpoint.steps(tmp_path / "checkpoints"))
+    assert before == {10, 30, 40}
+
+    def by_rule(rule, history):
+        return 10 if rule.min_delta == 1.0 else 20
+
+    monkeypatch.setattr(runtime_train, "selected_step", by_rule)
+    with pytest.raises(ConfigError, match=r"train\.min_delta: 1\.0 -> 0\.5"):
+        train(change(config, train={"min_delta": 0.5}), tmp_path)
+    assert set(checkpoint.steps(tmp_path / "checkpoints")) == before
+
+
 def test_weights_that_are_not_finite_are_not_saved(tiny, tmp_path, monkeypatch):
     config = change(tiny, data={"validation_examples": 0}, train={"epochs": 2})
     with monkeypatch.context() as patch:
@@ -184,6 +205,12 @@ def test_out_of_memory_is_one_line(tiny, tmp_path, monkeypatch):
     assert str(error.value).endswith(
         " is out of memory with train.batch_size 20: try --train.batch-size 10"
     )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "_compiled_step", lambda *_: exhausted)
+        with pytest.raises(environment.OutOfMemory) as error:
+            evaluate.evaluate(tiny, {}, (np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.uint8)))
+    assert str(error.value).endswith(" is out of memory with eval.batch_size 64")
 
     def other(self, *args, **options):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")

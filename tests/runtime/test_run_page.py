@@ -16,7 +16,7 @@ from cifar_jax.cli import main
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
-from cifar_jax.runtime import run_errors
+from cifar_jax.runtime import evaluate
 from cifar_jax.runtime.evaluate import Report
 from cifar_jax.runtime.records import read
 from cifar_jax.runtime.run_errors import confident_mistakes
@@ -212,7 +212,7 @@ def test_out_of_memory_is_one_line(copy, capsys, monkeypatch):
     def exhausted(*args):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n")
 
-    monkeypatch.setattr(run_errors, "evaluate", exhausted)
+    monkeypatch.setattr(evaluate, "_compiled_step", lambda *_: exhausted)
     assert main(["report", "--workdir", str(copy)]) == 1
     assert capsys.readouterr().err.endswith(" is out of memory with eval.batch_size 64\n")
     assert not (copy / "report.html").exists()
