@@ -118,7 +118,7 @@ show(images[chosen] / 255, [data.CLASS_NAMES[number] for number in labels[chosen
 #
 # Each is a pure function of a key and a batch of images in [0, 1]; options are keyword-only. The
 # same key gives the same batch. The first column is the image as it is; the others are draws, with
-# the operation switched on for every image.
+# the operation switched on for every image, but for the flip, which is a coin toss.
 
 # %%
 operations = {
@@ -223,7 +223,7 @@ show(
 # %% [markdown]
 # ## From here
 #
-# - `python main.py --config configs/200k_quick.py` trains the network above, in ten minutes on two
+# - `python main.py --config configs/200k_quick.py` trains the network above, in eight minutes on two
 #   CPU cores.
 # - `docs/api.md` has the functions, `docs/gallery.md` the augmentations, `docs/recipes.md` what
 #   helps accuracy and what hurts.
