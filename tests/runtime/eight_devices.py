@@ -17,12 +17,14 @@ from cifar_jax import steps
 from cifar_jax.config import (
     Config,
     DataConfig,
+    DistillConfig,
     EvalConfig,
     ModelConfig,
     OptimConfig,
     TrainConfig,
     validate,
 )
+from cifar_jax.runtime.cards import write_folder
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.members import Members
 from cifar_jax.runtime.progress import Progress
@@ -40,10 +42,19 @@ CONFIG = validate(
 )
 
 
+def taught(folder: Path) -> Config:
+    """The same with a teacher, of weights that nobody has trained."""
+    teacher = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=9))
+    write_folder(
+        folder / "teacher", Trainer(teacher).initial_state().variables, teacher, {"accuracy": 0.1}
+    )
+    return dataclasses.replace(CONFIG, distill=DistillConfig(teacher=str(folder / "teacher")))
+
+
 def epoch(folder: Path) -> None:
-    """One epoch of each chunk: the sums, the weights, and whether devices talk to each other."""
-    trainer = Trainer(CONFIG)
-    resident = trainer.placement.put(load_inputs(CONFIG, report=print).train)
+    """One epoch with a teacher: the sums, the weights, and whether devices talk to each other."""
+    trainer = Trainer(taught(folder))
+    resident = trainer.resident(load_inputs(CONFIG, report=print).train)
     state, sums = trainer.initial_state(), {}
     state, sums = trainer.train_epoch(state, 1, resident, Progress(2, 160))
     leaves = {str(i): np.asarray(x) for i, x in enumerate(jax.tree.leaves(state))}
@@ -72,13 +83,14 @@ def batch(folder: Path) -> None:
 
 
 def members(folder: Path) -> None:
-    """As many members as devices: each is on one."""
+    """As many members as devices, with one teacher: each is on one."""
+    config = taught(folder)
     configs = [
-        dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=seed))
+        dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
         for seed in range(4)
     ]
     group = Members(configs, vectorized=True)
-    resident = group.placement.put(load_inputs(CONFIG, report=print).train)
+    resident = group.resident(load_inputs(CONFIG, report=print).train)
     states, sums = group.train_epoch(group.initial_states(), 1, resident, Progress(2, 640))
     leaves = {f"{m}-{i}": x for m, s in enumerate(states) for i, x in enumerate(jax.tree.leaves(s))}
     np.savez(folder / f"members{jax.device_count()}.npz", allow_pickle=False, **leaves)
