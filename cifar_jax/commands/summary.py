@@ -17,7 +17,8 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print the layers, parameters and cost of a network."""
     config = configure(options, overrides)
     from cifar_jax import models
-    from cifar_jax.runtime.diagram import draw_architecture
+    from cifar_jax.runtime.diagram import architecture_figure
+    from cifar_jax.runtime.figures import save
     from cifar_jax.runtime.summary import summarize
 
     network = models.from_config(config.model)
@@ -29,7 +30,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         )
     else:
         print(summarize(config))
-        draw_architecture(network, options.picture)
+        save(architecture_figure(network), options.picture)
         print(f"picture            {options.picture}")
 
 

@@ -1,7 +1,6 @@
 """The architecture as a picture, drawn from the network's own layers."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangl
 
 from cifar_jax.models.analysis import convolutions, count_params, multiply_adds, receptive_field
 from cifar_jax.models.separable_resnet import SeparableResNet
-from cifar_jax.runtime.figures import BLUE, VERMILLION, new_figure, save
+from cifar_jax.runtime.figures import BLUE, VERMILLION, new_figure
 
 SIDE, CHANNELS = 32, 3  # of the input [pixels], and its channels
 WIDTH = 1600  # of the picture; this and all places and sizes below are in its pixels
@@ -40,11 +39,6 @@ class Row(NamedTuple):
     multiply_adds: int = 0
     stage: int | None = None  # counted from 0; None outside of the stages
     projects: bool = False  # a block whose shortcut is a convolution, not the identity
-
-
-def draw_architecture(model: SeparableResNet, path: str | Path) -> None:
-    """Save :func:`architecture_figure` as a PNG at ``path``, atomically."""
-    save(architecture_figure(model), path)
 
 
 def rows_of(model: SeparableResNet) -> list[Row]:

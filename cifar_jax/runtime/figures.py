@@ -1,6 +1,6 @@
 """Pictures of a run: its curves, its confusion matrix and its augmented images.
 
-Each picture is a function of arrays that returns a Figure, and one that saves it as a PNG.
+Each picture is a function of arrays that returns a Figure; :func:`save` writes it as a PNG.
 Colours are Okabe and Ito's, told apart by colour-blind readers: https://jfly.uni-koeln.de/color/.
 """
 
@@ -73,13 +73,6 @@ def new_figure(width: float, height: float, title: str = "") -> Iterator[Figure]
         yield figure
 
 
-def plot_curves(
-    history: History, path: str | Path, *, title: str = "", selected_epoch: int | None = None
-) -> None:
-    """Save :func:`curves_figure` as a PNG at ``path``."""
-    save(curves_figure(history, title=title, selected_epoch=selected_epoch), path)
-
-
 def curves_figure(
     history: History, *, title: str = "", selected_epoch: int | None = None
 ) -> Figure:
@@ -137,13 +130,6 @@ def curve(axes: Axes, history: History, key: str, **options: Any) -> None:
         )
 
 
-def plot_confusion(
-    confusion: np.ndarray, class_names: Sequence[str], path: str | Path, *, title: str = ""
-) -> None:
-    """Save :func:`confusion_figure` as a PNG at ``path``."""
-    save(confusion_figure(confusion, class_names, title=title), path)
-
-
 def confusion_figure(
     confusion: np.ndarray, class_names: Sequence[str], *, title: str = ""
 ) -> Figure:
@@ -183,18 +169,6 @@ def confusion_figure(
         axes.spines[:].set_visible(False)
         recall.spines[:].set_visible(False)
     return figure
-
-
-def plot_augmentations(
-    images: np.ndarray,
-    captions: Sequence[str],
-    path: str | Path,
-    *,
-    columns: int = 8,
-    title: str = "",
-) -> None:
-    """Save :func:`augmentations_figure` as a PNG at ``path``."""
-    save(augmentations_figure(images, captions, columns=columns, title=title), path)
 
 
 def augmentations_figure(

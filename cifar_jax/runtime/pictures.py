@@ -11,9 +11,9 @@ from cifar_jax import augment, steps
 from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.rng import stream_key
-from cifar_jax.runtime import figures
+from cifar_jax.runtime.figures import augmentations_figure, confusion_figure, curves_figure, save
 from cifar_jax.runtime.inputs import ImageSet, Inputs
-from cifar_jax.runtime.reliability import plot_reliability
+from cifar_jax.runtime.reliability import reliability_figure
 from cifar_jax.runtime.workdir import Workdir
 
 COLUMNS = 8  # of the sheet of augmented images; a row for each mix
@@ -28,15 +28,14 @@ def draw_pictures(
     results: Mapping[str, Any],
 ) -> None:
     """Write curves.png, confusion.png and augmentations.png into the workdir."""
-    figures.plot_curves(history, run.path / "curves.png", selected_epoch=results["selected_epoch"])
-    figures.plot_confusion(
-        np.asarray(results["confusion"]),
-        CLASS_NAMES,
-        run.path / "confusion.png",
-        title=f"Test images, averaged weights: {results['ema_test_accuracy']:.2%}",
-    )
+    curves = curves_figure(history, selected_epoch=results["selected_epoch"])
+    save(curves, run.path / "curves.png")
+    title = f"Test images, averaged weights: {results['ema_test_accuracy']:.2%}"
+    confusion = confusion_figure(np.asarray(results["confusion"]), CLASS_NAMES, title=title)
+    save(confusion, run.path / "confusion.png")
     images, captions = augmentation_sheet(config, inputs.train)
-    figures.plot_augmentations(images, captions, run.path / "augmentations.png", columns=COLUMNS)
+    sheet = augmentations_figure(images, captions, columns=COLUMNS)
+    save(sheet, run.path / "augmentations.png")
 
 
 def draw_evaluation(found: Mapping[str, Any], folder: Path, split: str) -> None:
@@ -52,9 +51,9 @@ def draw_evaluation(found: Mapping[str, Any], folder: Path, split: str) -> None:
     """
     accuracy = found["accuracy"] if "accuracy" in found else found[f"ema_{split}_accuracy"]
     title = f"{split.capitalize()} images, averaged weights: {accuracy:.2%}"
-    confusion = np.asarray(found["confusion"])
-    figures.plot_confusion(confusion, CLASS_NAMES, folder / "confusion.png", title=title)
-    plot_reliability(found["reliability"], folder / "reliability.png", title=title)
+    confusion = confusion_figure(np.asarray(found["confusion"]), CLASS_NAMES, title=title)
+    save(confusion, folder / "confusion.png")
+    save(reliability_figure(found["reliability"], title=title), folder / "reliability.png")
 
 
 def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, list[str]]:

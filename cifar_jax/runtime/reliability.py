@@ -1,19 +1,13 @@
 """The picture of a network's calibration, in the style of figures.py."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from cifar_jax.runtime.figures import BLUE, GREY, VERMILLION, new_figure, save
+from cifar_jax.runtime.figures import BLUE, GREY, VERMILLION, new_figure
 
 Bars = Mapping[str, Sequence[float | None]]
-
-
-def plot_reliability(bars: Bars, path: str | Path, *, title: str = "") -> None:
-    """Save :func:`reliability_figure` as a PNG at ``path``."""
-    save(reliability_figure(bars, title=title), path)
 
 
 def reliability_figure(bars: Bars, *, title: str = "") -> Figure:

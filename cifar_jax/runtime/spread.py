@@ -1,23 +1,11 @@
 """The picture of a sweep: the accuracies of its runs, their mean and its interval."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from cifar_jax.runtime.figures import BLUE, VERMILLION, new_figure, save
-
-
-def plot_spread(
-    values: Mapping[str, Sequence[float]],
-    summaries: Sequence[Mapping[str, Any]],
-    path: str | Path,
-    *,
-    title: str = "",
-) -> None:
-    """Save :func:`spread_figure` as a PNG at ``path``."""
-    save(spread_figure(values, summaries, title=title), path)
+from cifar_jax.runtime.figures import BLUE, VERMILLION, new_figure
 
 
 def spread_figure(

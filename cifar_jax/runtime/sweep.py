@@ -206,9 +206,11 @@ def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:
 
 
 def _draw(values: Mapping[str, Sequence[float]], path: Path, *, title: str) -> None:
-    from cifar_jax.runtime.spread import plot_spread  # matplotlib takes a second to import
+    from cifar_jax.runtime.figures import save  # matplotlib takes a second to import
+    from cifar_jax.runtime.spread import spread_figure
 
-    plot_spread(values, [summarize(of_one) for of_one in values.values()], path, title=title)
+    summaries = [summarize(of_one) for of_one in values.values()]
+    save(spread_figure(values, summaries, title=title), path)
 
 
 def summarize(values: Sequence[float]) -> dict[str, Any]:

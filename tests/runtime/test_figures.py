@@ -111,13 +111,14 @@ def test_curves_leave_out_what_is_not_finite():
 
 
 def test_curves_of_nothing_are_empty_panels(tmp_path):
-    figures.plot_curves([], tmp_path / "curves.png")
+    figures.save(figures.curves_figure([]), tmp_path / "curves.png")
     assert decode(tmp_path / "curves.png").shape == (520, 1600, 3)
 
 
 def test_curves_as_png(tmp_path):
     path = tmp_path / "curves.png"
-    figures.plot_curves(history(3, validation_loss=1.0), path, title="a run", selected_epoch=2)
+    rows = history(3, validation_loss=1.0)
+    figures.save(figures.curves_figure(rows, title="a run", selected_epoch=2), path)
     assert decode(path).shape == (520, 1600, 3)
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
     check_texts_are_apart(figures.curves_figure(history(200), title="a run", selected_epoch=2))
@@ -137,7 +138,7 @@ def test_confusion(tmp_path):
     assert f"{99 / confusion[9].sum():.1%}" in words(figure)
     assert "n/a" in words(figure)
     check_texts_are_apart(figures.confusion_figure(confusion * 50, NAMES, title="test images"))
-    figures.plot_confusion(confusion, NAMES, tmp_path / "confusion.png")
+    figures.save(figure, tmp_path / "confusion.png")
     assert decode(tmp_path / "confusion.png").shape == (1000, 1040, 3)
 
 
@@ -160,7 +161,7 @@ def test_reliability(tmp_path):
         figure
     )
     check_texts_are_apart(figure)
-    reliability.plot_reliability(bars, tmp_path / "reliability.png")
+    figures.save(figure, tmp_path / "reliability.png")
     assert decode(tmp_path / "reliability.png").shape == (1000, 900, 3)
 
 
@@ -212,7 +213,7 @@ def test_augmentations(tmp_path):
     assert words(figure)[1] == "none\ncat"
     check_texts_are_apart(figure)
     path = tmp_path / "augmentations.png"
-    figures.plot_augmentations(images, captions, path, columns=4, title="augmented")
+    figures.save(figure, path)
     pixels = decode(path)
     assert pixels.shape[1] == 4 * (32 * figures.SCALE + figures.GAP) + figures.GAP
     left, top = figures.GAP + 3, 60 + 3  # the middle of the first image's first pixel
@@ -227,8 +228,8 @@ def test_captions_match_images():
 
 def test_a_failed_save_leaves_the_old_file_alone(tmp_path, monkeypatch):
     path = tmp_path / "picture.png"
-    figures.plot_curves(history(2), path)
-    before = path.read_bytes()
+    figures.save(figures.curves_figure(history(2)), path)
+    before, figure = path.read_bytes(), figures.curves_figure(history(3))
 
     def fail(figure, file, **options):
         file.write(b"half a pict")
@@ -236,7 +237,7 @@ def test_a_failed_save_leaves_the_old_file_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(OSError, match="no space"):
-        figures.plot_curves(history(3), path)
+        figures.save(figure, path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["picture.png"]
 
@@ -281,9 +282,10 @@ def test_diagram_shows_its_rows_without_overlaps(model):
 
 
 def test_diagram_of_the_original(tmp_path):
-    shown = words(diagram.architecture_figure(SeparableResNet()))
+    figure = diagram.architecture_figure(SeparableResNet())
+    shown = words(figure)
     assert {"150,690", "8.4 M", "109 \N{MULTIPLICATION SIGN} 109"} <= set(shown)
-    diagram.draw_architecture(SeparableResNet(), tmp_path / "architecture.png")
+    figures.save(figure, tmp_path / "architecture.png")
     height, width, _ = decode(tmp_path / "architecture.png").shape
     assert width == 1600
     assert 900 < height < 1200
