@@ -12,30 +12,7 @@ FIXED = {  # another network, other images, or another meaning of a step: anothe
     *("model.architecture", "model.stem", "model.stages", "model.blocks", "model.dtype"),
     *("train.batch_size", "train.chunk_steps", "train.seed", "optim.optimizer"),
 }
-TRAINING = {  # decide a result: a run that goes on with others is no longer what its config says
-    "model.dropout",
-    *(
-        "augment.flip",
-        "augment.alternating_flip",
-        "augment.random_crop",
-        "augment.padding",
-        "augment.shift_scale_rotate",
-        "augment.shift",
-        "augment.scale",
-    ),
-    *("augment.rotate", "augment.border", "augment.brightness_contrast", "augment.brightness"),
-    *("augment.contrast", "augment.hue_saturation_value", "augment.hue", "augment.saturation"),
-    *("augment.value", "augment.coarse_dropout", "augment.hole_min", "augment.hole_max"),
-    *("augment.mean", "augment.std", "augment.ricap", "augment.ricap_beta", "augment.mixup"),
-    *("augment.mixup_alpha", "augment.cutmix", "augment.cutmix_alpha", "augment.mix_per_image"),
-    *("optim.learning_rate", "optim.final_learning_rate", "optim.warmup", "optim.momentum"),
-    *("optim.nesterov", "optim.weight_decay", "optim.clip_norm", "optim.label_smoothing"),
-    *("optim.ema_decay", "optim.nonfinite_limit", "optim.schedule"),
-    *("optim.muon_learning_rate", "optim.muon_weight_decay"),
-    *("distill.teacher", "distill.weight", "distill.temperature"),
-    *("train.epochs", "train.patience", "train.min_delta", "eval.batch_size", "eval.tta"),
-}
-FREE = {  # decide no result
+FREE = {  # decide no result; a field in neither set does: it is of the training
     "data.data_dir",
     "model.convolutions",  # the same sums in another order: bits may differ
     *("train.checkpoint_every", "train.keep_checkpoints"),
@@ -117,7 +94,7 @@ def check_resumable(
     found = changes(old, new)
     if fixed := [change for change in found if change.field in FIXED]:
         raise ConfigError(f"{path} holds another run ({_list(fixed)}): use another --workdir")
-    training = [change for change in found if change.field in TRAINING]
+    training = [change for change in found if change.field not in FREE]
     if None not in teachers and teachers[0] != teachers[1]:
         training.append(Change("SHA-256 of distill.teacher", *teachers))
     if training and not allow:
