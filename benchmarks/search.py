@@ -27,7 +27,7 @@ from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import enable_compilation_cache
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
-from cifar_jax.runtime.members import Members, fit
+from cifar_jax.runtime.members import Members, groups_of
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.teacher import load_teacher
 
@@ -110,19 +110,6 @@ def run(configs: list[Config], title: str) -> list[Row]:
             row |= DIVERGED | {"error": members.failed.get(i, "the loss is not finite")}
         rows.append(row)
     return rows
-
-
-def groups_of(configs: dict[str, Config], size: int) -> list[list[str]]:
-    """Names of trials that can be trained in one loop, at most ``size`` together."""
-    groups: list[list[str]] = []
-    for name, config in configs.items():
-        for group in groups:
-            if len(group) < size and fit(configs[group[0]], config):
-                group.append(name)
-                break
-        else:
-            groups.append([name])
-    return groups
 
 
 def search(

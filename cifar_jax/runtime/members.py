@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ TRACED = {  # numbers that the members may differ in, beside their seeds
     *("augment.ricap", "augment.mixup", "augment.cutmix"),
 }
 
+Name = TypeVar("Name", bound=Hashable)
+
 
 def differing(configs: Sequence[Config]) -> list[str]:
     """The fields in which configs differ, as ``section.name``, but for ``train.seed``."""
@@ -34,6 +36,19 @@ def differing(configs: Sequence[Config]) -> list[str]:
 def fit(config: Config, other: Config) -> bool:
     """Whether the runs of two configs can be trained side by side."""
     return set(differing([config, other])) <= TRACED
+
+
+def groups_of(configs: Mapping[Name, Config], size: int) -> list[list[Name]]:
+    """Names of runs that can be trained in one loop, at most ``size`` together."""
+    groups: list[list[Name]] = []
+    for name, config in configs.items():
+        for group in groups:
+            if len(group) < size and fit(configs[group[0]], config):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
 
 
 class Members(Trainer):

@@ -14,7 +14,7 @@ from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
 from cifar_jax.overrides import override
 from cifar_jax.runtime.describe import VALIDATION
-from cifar_jax.runtime.members import fit
+from cifar_jax.runtime.members import groups_of
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.teacher import load_teacher
@@ -167,7 +167,8 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
     for config in {config.distill.teacher: config for config in unfinished}.values():
         load_teacher(config)  # refuses before anything is trained
     failed: dict[Path, str] = {}
-    for number, group in enumerate(groups := _groups(runs, side_by_side), 1):
+    groups = groups_of({run: run.config for run in runs}, side_by_side)
+    for number, group in enumerate(groups, 1):
         names = "; ".join(run.shown() for run in group)
         Progress(1, 1).line(f"{names} ({number} of {len(groups)})")
         if side_by_side > 1:
@@ -178,19 +179,6 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
         except TrainingError as error:
             failed[group[0].folder] = str(error)
     return failed
-
-
-def _groups(runs: Sequence[Run], size: int) -> list[list[Run]]:
-    """Runs that can be in one loop, at most ``size`` together."""
-    groups: list[list[Run]] = []
-    for run in runs:
-        for group in groups:
-            if len(group) < size and fit(group[0].config, run.config):
-                group.append(run)
-                break
-        else:
-            groups.append([run])
-    return groups
 
 
 def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:

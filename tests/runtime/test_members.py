@@ -6,7 +6,7 @@ import pytest
 from tiny_runs import change
 
 from cifar_jax.runtime.inputs import load_inputs
-from cifar_jax.runtime.members import Members, differing, fit
+from cifar_jax.runtime.members import Members, differing, fit, groups_of
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.trainer import Trainer
 
@@ -110,6 +110,13 @@ def test_what_cannot_be_side_by_side(config):
     assert fit(config, change(config, train={"seed": 3}, optim={"learning_rate": 0.3}))
     with pytest.raises(ValueError, match=r"members must not differ in model\.stem"):
         Members([config, wider])
+
+
+def test_groups_fit_and_are_no_larger_than_asked(config):
+    seeds = {f"seed{seed}": change(config, train={"seed": seed}) for seed in range(3)}
+    runs = {"wider": change(config, model={"stem": 16}), **seeds}
+    assert groups_of(runs, 2) == [["wider"], ["seed0", "seed1"], ["seed2"]]
+    assert groups_of({}, 2) == []
 
 
 def test_a_member_that_diverges_leaves_the_others_alone(config, resident):
