@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -46,20 +46,6 @@ SMALL: dict[Any, Any] = {"font.size": 9, "axes.titlesize": 10, "lines.linewidth"
 ARTIST_IDS = re.compile(r' id="[\w.]+_\d+"')  # nothing refers to them, and they are in every SVG
 
 
-class Line(NamedTuple):
-    """One run in a chart of several.
-
-    Attributes:
-      history: of the run.
-      color: of figures.
-      style: of matplotlib.
-    """
-
-    history: History
-    color: str
-    style: str
-
-
 def curves(history: History, quantity: str, selected_epoch: int | None) -> str:
     """One of ``figures.QUANTITIES`` over the epochs, as SVG."""
     said = [f"{quantity.replace('_', ' ')} over {len(history)} epochs"]
@@ -85,11 +71,17 @@ def series_legend(history: History, selected_epoch: int | None) -> list[tuple[st
     return entries
 
 
-def overlay(lines: Sequence[Line], key: str, alt: str) -> str:
-    """One figure of the history of several runs over the epochs, as SVG."""
+def overlay(lines: Sequence[tuple[History, str, str]], key: str, alt: str) -> str:
+    """One figure of the history of several runs over the epochs, as SVG.
+
+    Args:
+      lines: history, colour and line style of each run, the last two of :data:`LINES`.
+      key: of the history.
+      alt: what it shows, for those who do not see it.
+    """
     with _chart() as (figure, axes):
-        for line in lines:
-            curve(axes, line.history, key, color=line.color, ls=line.style)
+        for history, color, style in lines:
+            curve(axes, history, key, color=color, ls=style)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid()

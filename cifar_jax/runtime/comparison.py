@@ -188,7 +188,7 @@ def _curves(found: Comparison) -> Section:
     drawn = {}
     for title, key in CURVES.items():
         lines = [
-            charts.Line(record.history, *style)
+            (record.history, *style)
             for recipe, style in zip(found.recipes, styles, strict=True)
             for record in recipe
             if any(row.get(key) is not None for row in record.history)
