@@ -11,7 +11,7 @@ from cifar_jax.errors import ConfigError
 class Range:
     """The closed interval that a number, or each number of a tuple, must lie in."""
 
-    low: float = -math.inf
+    low: float
     high: float = math.inf
 
     def __contains__(self, value: float) -> bool:
@@ -20,11 +20,9 @@ class Range:
 
     def __str__(self) -> str:
         """The interval as a requirement: ``at least 1``, ``between 0 and 1``."""
-        if math.isfinite(self.low) and math.isfinite(self.high):
+        if math.isfinite(self.high):
             return f"between {self.low:.10g} and {self.high:.10g}"
-        if math.isfinite(self.low):
-            return f"at least {self.low:g}"
-        return f"at most {self.high:g}" if math.isfinite(self.high) else "a finite number"
+        return f"at least {self.low:g}"
 
 
 Probability = Annotated[float, Range(0, 1)]

@@ -18,20 +18,18 @@ __all__ = [
 ]
 
 
-def from_config(config: ModelConfig, *, num_classes: int = 10, lanes: int = 0) -> Network:
+def from_config(config: ModelConfig, *, lanes: int = 0) -> Network:
     """The network that the section "model" of a config describes.
 
     Args:
       config: all but ``convolutions`` is read.
-      num_classes: classes.
       lanes: of the convolutions in C++; cifar_jax.runtime.kernels knows them. 0: plain ones.
 
     Returns:
-      The module.
+      The module; it tells the ten classes of CIFAR-10 apart.
     """
     module = SeparableResNet if config.architecture == "separable" else PreactResNet
     return module(
-        num_classes=num_classes,
         stem=config.stem,
         stages=config.stages,
         blocks=config.blocks,

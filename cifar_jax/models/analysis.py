@@ -27,18 +27,17 @@ class Conv(NamedTuple):
         return self.kernel**2 * self.inputs // self.groups * self.outputs * self.side**2
 
 
-def convolutions(model: Network, *, side: int = 32, channels: int = 3) -> list[Conv]:
+def convolutions(model: Network, *, side: int = 32) -> list[Conv]:
     """List the convolutions and dense layers in the order in which an image meets them.
 
     Args:
       model: the network.
-      side: of the square input image [pixels].
-      channels: of the input image.
+      side: of the square input image, which has three channels [pixels].
 
     Returns:
       One entry a convolution; shortcuts come after the block that they bridge.
     """
-    layers = [Conv("stem", 3, 1, channels, model.stem, 1, side)]
+    layers = [Conv("stem", 3, 1, 3, model.stem, 1, side)]
     inputs = model.stem
     for stage, outputs in enumerate(model.stages):
         for block in range(model.blocks):

@@ -1,6 +1,5 @@
 """The layers of the separable residual network: its weights, and how its convolutions follow."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,12 +26,11 @@ class Kernel(nn.Module):
 
     shape: tuple[int, int, int, int]
     dtype: Any = jnp.float32
-    initializer: Callable[..., Any] = conv_init
 
     @nn.compact
     def __call__(self) -> jax.Array:
         """The kernel [height, width, inputs of a group, outputs]."""
-        return self.param("kernel", self.initializer, self.shape, jnp.float32).astype(self.dtype)
+        return self.param("kernel", conv_init, self.shape, jnp.float32).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):

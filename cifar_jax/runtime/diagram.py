@@ -11,11 +11,11 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
+from cifar_jax.config import IMAGE_SHAPE
 from cifar_jax.models.analysis import convolutions, count_params, multiply_adds, receptive_field
 from cifar_jax.models.separable_resnet import SeparableResNet
 from cifar_jax.runtime.figures import BLUE, VERMILLION, new_figure
 
-SIDE, CHANNELS = 32, 3  # of the input [pixels], and its channels
 WIDTH = 1600  # of the picture; this and all places and sizes below are in its pixels
 TOP, PITCH, BOX = 180, 58, 42  # middle of the first row, from row to row, height of a box
 LEFT, RIGHT = 75, 405  # of the boxes
@@ -51,9 +51,9 @@ def rows_of(model: SeparableResNet) -> list[Row]:
       Input, stem, each block, mean, dropout (if there is any) and head. Their parameters and
       multiply-adds sum to the network's.
     """
-    image = jax.ShapeDtypeStruct((1, SIDE, SIDE, CHANNELS), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *IMAGE_SHAPE), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
-    layers = convolutions(model, side=SIDE, channels=CHANNELS)
+    layers = convolutions(model)
 
     def row(part: str, name: str, detail: str, stage: int | None = None) -> Row:
         own = [layer for layer in layers if layer.name.split("/")[0] == part]
@@ -76,7 +76,7 @@ def rows_of(model: SeparableResNet) -> list[Row]:
     features = blocks[-1].channels
     dropout = [Row("Dropout", f"p = {model.dropout:g}", 0, features)] if model.dropout else []
     return [
-        Row("Input", "RGB image", SIDE, CHANNELS),
+        Row("Input", "RGB image", *IMAGE_SHAPE[1:]),
         row("stem", "Stem", f"3{X}3 conv, BN, ReLU"),
         *blocks,
         Row("Global mean", "over all pixels", 0, features),
@@ -187,7 +187,7 @@ def _draw_block(axes: Axes) -> None:
 
 
 def _draw_totals(axes: Axes, model: SeparableResNet, rows: Sequence[Row], y: float) -> None:
-    field, cost = receptive_field(model), multiply_adds(model, side=SIDE)
+    field, cost = receptive_field(model), multiply_adds(model)
     axes.plot([40, WIDTH - 40], [y - 35, y - 35], color=EDGE, lw=1)
     for x, number, unit in (
         (40, f"{sum(row.parameters for row in rows):,}", "parameters"),
