@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from cifar_jax.models.layers import blocks_of
 from cifar_jax.models.preact_resnet import PreactResNet
 from cifar_jax.models.separable_resnet import SeparableResNet
 
@@ -39,24 +40,21 @@ def convolutions(model: Network, *, side: int = 32) -> list[Conv]:
     """
     layers = [Conv("stem", 3, 1, 3, model.stem, 1, side)]
     inputs = model.stem
-    for stage, outputs in enumerate(model.stages):
-        for block in range(model.blocks):
-            name = f"stage{stage + 1}_block{block + 1}"
-            stride = 2 if stage > 0 and block == 0 else 1
-            side = (side - 1) // stride + 1
-            layers += [
-                Conv(f"{name}/depthwise1", 3, stride, inputs, inputs, inputs, side),
-                Conv(f"{name}/pointwise1", 1, 1, inputs, outputs, 1, side),
-                Conv(f"{name}/depthwise2", 3, 1, outputs, outputs, outputs, side),
-                Conv(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
-            ]
-            if isinstance(model, PreactResNet):
-                few = max(1, outputs // model.reduction)
-                layers.append(Conv(f"{name}/squeeze", 1, 1, outputs, few, 1, 1))
-                layers.append(Conv(f"{name}/excite", 1, 1, few, outputs, 1, 1))
-            if stride != 1 or inputs != outputs:
-                layers.append(Conv(f"{name}/shortcut", 1, stride, inputs, outputs, 1, side))
-            inputs = outputs
+    for name, outputs, stride in blocks_of(model.stages, model.blocks):
+        side = (side - 1) // stride + 1
+        layers += [
+            Conv(f"{name}/depthwise1", 3, stride, inputs, inputs, inputs, side),
+            Conv(f"{name}/pointwise1", 1, 1, inputs, outputs, 1, side),
+            Conv(f"{name}/depthwise2", 3, 1, outputs, outputs, outputs, side),
+            Conv(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
+        ]
+        if isinstance(model, PreactResNet):
+            few = max(1, outputs // model.reduction)
+            layers.append(Conv(f"{name}/squeeze", 1, 1, outputs, few, 1, 1))
+            layers.append(Conv(f"{name}/excite", 1, 1, few, outputs, 1, 1))
+        if stride != 1 or inputs != outputs:
+            layers.append(Conv(f"{name}/shortcut", 1, stride, inputs, outputs, 1, side))
+        inputs = outputs
     return [*layers, Conv("head", 1, 1, inputs, model.num_classes, 1, 1)]
 
 

@@ -1,5 +1,6 @@
 """The layers of the separable residual network: its weights, and how its convolutions follow."""
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,21 @@ def choose_convolutions(images: int, lanes: int, dtype: Any) -> Convolutions:
     if lanes and dtype == jnp.float32:
         return native.convolutions(images, lanes)
     return plain.convolutions(images)
+
+
+def blocks_of(stages: Sequence[int], blocks: int) -> Iterator[tuple[str, int, int]]:
+    """Name, channels and stride of each block; each stage after the first begins with stride 2.
+
+    >>> list(blocks_of((8, 16), blocks=1))
+    [('stage1_block1', 8, 1), ('stage2_block1', 16, 2)]
+
+    Args:
+      stages: channels of each stage.
+      blocks: in each stage.
+    """
+    for stage, features in enumerate(stages, 1):
+        for block in range(1, blocks + 1):
+            yield f"stage{stage}_block{block}", features, 2 if stage > 1 and block == 1 else 1
 
 
 class Kernel(nn.Module):

@@ -10,6 +10,7 @@ from flax import linen as nn
 from cifar_jax.models.layers import (
     BatchNorm,
     Kernel,
+    blocks_of,
     choose_convolutions,
     kaiming_normal,
 )
@@ -103,19 +104,11 @@ class PreactResNet(nn.Module):
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, _ = convolutions.dense(x, kernel)
-        for stage, features in enumerate(self.stages):
-            for block in range(self.blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                name = f"stage{stage + 1}_block{block + 1}"
-                layer = PreactBlock(
-                    features,
-                    convolutions,
-                    stride,
-                    self.reduction,
-                    self.dtype,
-                    name=name,
-                )
-                x = layer(x, train=train)
+        for name, features, stride in blocks_of(self.stages, self.blocks):
+            layer = PreactBlock(
+                features, convolutions, stride, self.reduction, self.dtype, name=name
+            )
+            x = layer(x, train=train)
         count = images.shape[0] * x.shape[-3] * x.shape[-2]
         pending = Pending(x, *BatchNorm(name="norm")(channel_sums(x), count, train=train))
         x = convolutions.pool(activate(pending, self.dtype))

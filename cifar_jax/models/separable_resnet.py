@@ -10,6 +10,7 @@ from cifar_jax.models.layers import (
     BatchNorm,
     Kernel,
     SeparableBlock,
+    blocks_of,
     choose_convolutions,
     kaiming_normal,
 )
@@ -60,12 +61,9 @@ class SeparableResNet(nn.Module):
         x, sums = convolutions.dense(x, kernel)
         pixels = images.shape[0] * images.shape[1] * images.shape[2]
         pending = Pending(x, *BatchNorm(name="stem_norm")(sums, pixels, train=train))
-        for stage, features in enumerate(self.stages):
-            for block in range(self.blocks):
-                stride = 2 if stage > 0 and block == 0 else 1
-                name = f"stage{stage + 1}_block{block + 1}"
-                layer = SeparableBlock(features, convolutions, stride, self.dtype, name=name)
-                pending = layer(pending, train=train)
+        for name, features, stride in blocks_of(self.stages, self.blocks):
+            layer = SeparableBlock(features, convolutions, stride, self.dtype, name=name)
+            pending = layer(pending, train=train)
         x = convolutions.pool(activate(pending, self.dtype))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)

@@ -13,7 +13,7 @@ from cifar_jax import models
 from cifar_jax.config import IMAGE_SHAPE
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
-from cifar_jax.models.layers import BatchNorm
+from cifar_jax.models.layers import BatchNorm, blocks_of
 from cifar_jax.runtime.formats.classifier import DESCRIPTIONS, Input
 from cifar_jax.runtime.pretrained import Pretrained
 
@@ -124,11 +124,9 @@ def serialize(net: Pretrained, input: Input) -> bytes:
     separable = isinstance(model, models.SeparableResNet)
     if separable:
         x = graph.node("Relu", graph.norm(x, "stem_norm"))
-    for stage in range(len(model.stages)):
-        for block in range(model.blocks):
-            stride = 2 if stage > 0 and block == 0 else 1
-            add = _separable_block if separable else _preact_block
-            x = add(graph, x, f"stage{stage + 1}_block{block + 1}", stride)
+    add = _separable_block if separable else _preact_block
+    for name, _, stride in blocks_of(model.stages, model.blocks):
+        x = add(graph, x, name, stride)
     if not separable:
         x = graph.node("Relu", graph.norm(x, "norm"))
     x = graph.node("Flatten", graph.node("GlobalAveragePool", x))
