@@ -102,8 +102,9 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
 
 def portable(config: Config) -> Config:
     """The config of a trained network for a machine that may have no native convolutions."""
-    model = dataclasses.replace(config.model, convolutions="auto")
-    return dataclasses.replace(config, model=model)
+    if config.model.convolutions != "native":
+        return config
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, convolutions="auto"))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -17,6 +17,7 @@ from cifar_jax.config import (
     DistillConfig,
     from_dict,
     load_config,
+    portable,
     to_dict,
     validate,
 )
@@ -162,6 +163,12 @@ def test_not_python(tmp_path):
     (tmp_path / "config.yaml").write_text("a: 1")
     with pytest.raises(ConfigError, match=r"ends in \.py"):
         load_config(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("native", "auto"), ("plain", "plain")])
+def test_only_native_convolutions_tie_a_network_to_a_machine(asked, kept):
+    config = load_config(FILE, ["--model.convolutions", asked])
+    assert portable(config) == load_config(FILE, ["--model.convolutions", kept])
 
 
 def test_dictionaries_round_trip():

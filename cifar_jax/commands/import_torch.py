@@ -23,9 +23,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Make a folder of weights and card that eval and cifar_jax.load open."""
-    if not overrides or overrides[0].startswith("-") or options.output is None:
+    words = list(overrides)
+    named = words[:1] == ["--"]  # what follows is a file, whatever it begins with
+    if named:
+        del words[0]
+    if not words or options.output is None or (words[0].startswith("-") and not named):
         raise ConfigError("a file and --output are required, as in best.pth --output my/network")
-    path, words = Path(overrides[0]), overrides[1:]
+    path = Path(words.pop(0))
     from cifar_jax.runtime.environment import require_device
     from cifar_jax.runtime.imported import import_torch
 

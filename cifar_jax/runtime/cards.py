@@ -86,7 +86,7 @@ def export(
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
-        model=dataclasses.replace(config.model, dtype="float32"),
+        model=dataclasses.replace(config.model, convolutions="auto", dtype="float32"),
     )
     if trained != config.model.dtype:
         test = load_inputs(run.read_config(), report=report).test

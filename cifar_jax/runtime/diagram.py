@@ -13,6 +13,7 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangl
 
 from cifar_jax.config import IMAGE_SHAPE
 from cifar_jax.models.analysis import convolutions, count_params, multiply_adds, receptive_field
+from cifar_jax.models.layers import blocks_of
 from cifar_jax.models.separable_resnet import SeparableResNet
 from cifar_jax.runtime.figures import BLUE, VERMILLION, new_figure
 
@@ -59,7 +60,7 @@ def rows_of(model: SeparableResNet) -> list[Row]:
         own = [layer for layer in layers if layer.name.split("/")[0] == part]
         return Row(
             name,
-            detail.format(stride=own[0].stride),
+            detail,
             own[-1].side if part != "head" else 0,
             own[-1].outputs,
             count_params([params[part], params.get(f"{part}_norm")]),
@@ -68,11 +69,10 @@ def rows_of(model: SeparableResNet) -> list[Row]:
             own[-1].name.endswith("shortcut"),
         )
 
-    blocks = [
-        row(f"stage{s + 1}_block{b + 1}", f"Stage {s + 1}, block {b + 1}", "stride {stride}", s)
-        for s in range(len(model.stages))
-        for b in range(model.blocks)
-    ]
+    blocks = []
+    for number, (part, _, stride) in enumerate(blocks_of(model.stages, model.blocks)):
+        s, b = divmod(number, model.blocks)
+        blocks.append(row(part, f"Stage {s + 1}, block {b + 1}", f"stride {stride}", s))
     features = blocks[-1].channels
     dropout = [Row("Dropout", f"p = {model.dropout:g}", 0, features)] if model.dropout else []
     return [

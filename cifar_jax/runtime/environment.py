@@ -61,7 +61,7 @@ def memory_in_words(field: str, size: int, *, option: bool = True) -> Iterator[N
     Args:
       field: of the config that decides how much is needed, as "train.batch_size".
       size: its value [images].
-      option: whether the command that runs has an option for it.
+      option: whether to name the option of the command line for it, or the field.
     """
     try:
         yield
@@ -69,8 +69,8 @@ def memory_in_words(field: str, size: int, *, option: bool = True) -> Iterator[N
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         text = f"{device()['kind']} is out of memory with {field} {size}"
-        if option and size > 1:
-            text += f": try --{field.replace('_', '-')} {size // 2}"
+        if size > 1:
+            text += f": try {f'--{field}'.replace('_', '-') if option else field} {size // 2}"
         raise OutOfMemory(text) from error
 
 

@@ -56,13 +56,16 @@ def test_a_candidate_that_fails_costs_the_others_nothing(benchmark, assert_rates
         assert min(picture.size) > 300
 
 
-def test_shares_of_a_known_memory(module):
+@pytest.mark.parametrize(
+    ("device", "speed"), [("NVIDIA H100 80GB HBM3", 3.35e12), ("NVIDIA H200", 4.8e12)]
+)
+def test_shares_of_a_known_memory(module, device, speed):
     limits = module("gpu_candidates").limits
     (candidate,) = (c for c in module("gpu_candidates").CANDIDATES if c.name == "float32")
     figures = {"images_per_second": 1e5, "bytes_accessed": 1e9}
-    found = limits(figures, candidate, "NVIDIA H200")
-    assert found["share_of_bandwidth"] == pytest.approx(1e9 * 1e5 / candidate.batch / 4.8e12)
-    assert found["share_of_least_traffic"] == pytest.approx(1e5 * 5e6 / 4.8e12)
+    found = limits(figures, candidate, device)
+    assert found["share_of_bandwidth"] == pytest.approx(1e9 * 1e5 / candidate.batch / speed)
+    assert found["share_of_least_traffic"] == pytest.approx(1e5 * 5e6 / speed)
     assert limits(figures, candidate, "another").keys() == {
         "seconds_of_step",
         "seconds_of_200_epochs",

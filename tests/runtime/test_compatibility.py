@@ -20,6 +20,8 @@ def test_each_field_is_of_one_kind():
     fields = {f"{section}.{name}" for section, found in to_dict(Config()).items() for name in found}
     assert not compatibility.FIXED & compatibility.FREE
     assert fields >= compatibility.FIXED | compatibility.FREE
+    training = fields - compatibility.FIXED - compatibility.FREE
+    assert {f for f in training if f.startswith(("data.", "model."))} == {"model.dropout"}
 
 
 def test_what_may_change(tmp_path):

@@ -208,6 +208,7 @@ def test_the_command_and_evaluation_without_an_accuracy(small, tmp_path, capsys)
         ("x.pth", "a file and --output are required"),
         ("--output y", "a file and --output are required"),
         ("--augment.border reflect101 x.pth --output y", "a file and --output are required"),
+        ("--output y -- -x.pth", "-x.pth: cannot be read: No such file"),
         ("x.safetensors --output y", "x.safetensors: cannot be read: No such file"),
         ("{path} --output {folder} --model.stem 9", "is of its own network, so not model.stem: 4"),
         ("{path} --output {folder} --augment.meen 9", "did you mean --augment.mean"),

@@ -210,7 +210,9 @@ def test_out_of_memory_is_one_line(tiny, tmp_path, monkeypatch):
         patch.setattr(evaluate, "_compiled_step", lambda *_: exhausted)
         with pytest.raises(environment.OutOfMemory) as error:
             evaluate.evaluate(tiny, {}, (np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.uint8)))
-    assert str(error.value).endswith(" is out of memory with eval.batch_size 64")
+    assert str(error.value).endswith(
+        " is out of memory with eval.batch_size 64: try eval.batch_size 32"
+    )
 
     def other(self, *args, **options):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")

@@ -214,7 +214,7 @@ def test_out_of_memory_is_one_line(copy, capsys, monkeypatch):
 
     monkeypatch.setattr(evaluate, "_compiled_step", lambda *_: exhausted)
     assert main(["report", "--workdir", str(copy)]) == 1
-    assert capsys.readouterr().err.endswith(" is out of memory with eval.batch_size 64\n")
+    assert capsys.readouterr().err.endswith("eval.batch_size 64: try eval.batch_size 32\n")
     assert not (copy / "report.html").exists()
 
 
