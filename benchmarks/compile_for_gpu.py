@@ -17,7 +17,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 from measure import Parser, positive, refuse
 
-from cifar_jax.config import load_config
+from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError
 from cifar_jax.runtime.members import Members
 from cifar_jax.runtime.trainer import Trainer

@@ -106,7 +106,7 @@ def header(benchmark: str) -> dict[str, str]:
     pairs = [word.rpartition("=") for word in sys.argv[1:]]
     words = [a + b + (Path(c).name if Path(c).is_absolute() else c) for a, b, c in pairs]
     command = shlex.join(["python", f"benchmarks/{benchmark}.py", *words])
-    today = datetime.date.today().isoformat()
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
     return {"benchmark": benchmark, "command": command, "date": today}
 
 

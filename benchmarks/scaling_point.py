@@ -10,7 +10,8 @@ from typing import Any
 from measure import Parser, positive
 from turns import Report, serve_ours
 
-from cifar_jax.config import Config, load_config
+from cifar_jax.config import Config
+from cifar_jax.config_file import load_config
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--model.stem", "4", "--model.stages", "4", "--model.blocks", "1")

@@ -21,7 +21,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cifar_jax.config import Config, load_config
+from cifar_jax.config import Config
+from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import enable_compilation_cache

@@ -11,7 +11,7 @@ from measure import peak_rss
 from programs import Program, compile_program
 
 from cifar_jax import augment, optim, state, steps
-from cifar_jax.config import load_config
+from cifar_jax.config_file import load_config
 from cifar_jax.losses import cross_entropy
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment as project

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from cifar_jax.commands import COMMANDS
 from cifar_jax.commands.command import Command
 from cifar_jax.commands.console import drop_output, note, tell
-from cifar_jax.config import Config, load_config
+from cifar_jax.config import Config
+from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError
 from cifar_jax.overrides import print_fields
 

@@ -1,20 +1,16 @@
-"""The configuration: frozen dataclasses, checked, with overrides. Imports no jax.
+"""The configuration: frozen dataclasses, checked. Imports no jax.
 
-A config file is Python and defines ``get_config() -> Config``; its sections and their fields are in
-sections.py.
+Its sections and their fields are in sections.py; config_file.py reads a config file.
 """
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from cifar_jax.errors import ConfigError
-from cifar_jax.overrides import override
-from cifar_jax.ranges import check_fields
+from cifar_jax.ranges import check_fields, with_floats
 from cifar_jax.sections import (
     IMAGE_SIDE,
     AugmentConfig,
@@ -29,6 +25,7 @@ from cifar_jax.sections import (
 IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
 TRAIN_IMAGES = 50_000  # in the training set of CIFAR-10
 MOST_STEPS = 2**31 - 1  # of a run: the step is an int32
+MOST_SYNTHETIC = 200_000  # images: they take 12 bytes a pixel while they are made
 SYNTHETIC_IMAGES = 5_000  # trained on when data.source is synthetic and data.train-examples is 0
 
 
@@ -81,8 +78,12 @@ def choose_chunk(steps_per_epoch: int, wanted: int) -> int:
 
 
 def to_dict(config: Config) -> dict[str, dict[str, Any]]:
-    """The config as nested dictionaries, JSON-ready: ``{"train": {"epochs": 200, ...}, ...}``."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """The config as nested dictionaries, JSON-ready: ``{"train": {"epochs": 200, ...}, ...}``.
+
+    An int that stands for a float becomes one, so that equal configs are the same text.
+    """
+    sections = {name: with_floats(section) for name, section in vars(config).items()}
+    return json.loads(json.dumps(sections))
 
 
 def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -107,47 +108,14 @@ def portable(config: Config) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, convolutions="auto"))
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Load a config file, apply overrides and check every range.
-
-    Args:
-      path: a Python file that defines ``get_config() -> Config``.
-      overrides: command-line words, as ``["--train.epochs", "2"]``.
-
-    Returns:
-      The checked config.
-
-    Raises:
-      ConfigError: in one line, for a missing or broken file, an unknown name (with the nearest
-        right one), a value of the wrong type or out of range, or fields that do not fit together.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such config file")
-    spec = importlib.util.spec_from_file_location("cifar_jax_user_config", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: a config is a Python file whose name ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        config = module.get_config()
-    except Exception as error:  # whatever the user's file raises is the user's to read
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: {type(error).__name__}: {reason}") from error
-    if not isinstance(config, Config):
-        raise ConfigError(f"{path}: get_config() must return a Config, not {config!r:.60}")
-    _check_sections(config)
-    return validate(override(config, overrides))
-
-
 def validate(config: Config) -> Config:
     """Check types, ranges and fields that must fit together; returns ``config`` unchanged."""
-    _check_sections(config)
-    data, train, augment = config.data, config.train, config.augment
-    if data.source != "synthetic" and data.train_examples + data.validation_examples > TRAIN_IMAGES:
+    check_sections(config)
+    data, train, augment, optim = config.data, config.train, config.augment, config.optim
+    most = MOST_SYNTHETIC if data.source == "synthetic" else TRAIN_IMAGES
+    if (total := data.train_examples + data.validation_examples) > most:
         raise ConfigError(
-            f"data.train_examples + data.validation_examples must be at most {TRAIN_IMAGES}, "
-            f"not {data.train_examples + data.validation_examples}"
+            f"data.train_examples + data.validation_examples must be at most {most}, not {total}"
         )
     if train.batch_size > config.train_images:
         raise ConfigError(
@@ -158,6 +126,11 @@ def validate(config: Config) -> Config:
         raise ConfigError(
             f"train.epochs must be at most {MOST_STEPS // config.steps_per_epoch}, so that the "
             f"run has at most {MOST_STEPS} steps, not {train.epochs}"
+        )
+    if optim.final_learning_rate > optim.learning_rate:
+        raise ConfigError(
+            f"optim.final_learning_rate must be at most optim.learning_rate "
+            f"({optim.learning_rate:g}), not {optim.final_learning_rate:g}"
         )
     if augment.alternating_flip and augment.flip != 0.5:
         raise ConfigError(f"augment.flip must be 0.5 where flips alternate, not {augment.flip:g}")
@@ -176,7 +149,8 @@ def validate(config: Config) -> Config:
     return config
 
 
-def _check_sections(config: Config) -> None:
+def check_sections(config: Config) -> None:
+    """Check the type and the range of each field; raises ConfigError."""
     for field in dataclasses.fields(Config):
         section = getattr(config, field.name)
         if type(section) is not type(field.default):

@@ -53,18 +53,17 @@ def reliability(
       bins: intervals of [0, 1].
 
     Returns:
-      Three sums [bins], float: of the predictions, of those that are right, and of the differences
-      between the predicted class's probability and 1 if right, 0 if wrong.
+      Three sums [bins], float32: of the predictions, of those that are right, and of the
+      differences between the predicted class's probability and 1 if right, 0 if wrong.
 
     References:
       Guo et al., On calibration of modern neural networks, https://arxiv.org/abs/1706.04599
     """
-    confidence = jnp.max(probabilities, axis=-1)
-    right = (jnp.argmax(probabilities, axis=-1) == labels.astype(jnp.int32)).astype(
-        probabilities.dtype
-    )
+    confidence = jnp.max(probabilities, axis=-1).astype(jnp.float32)
+    right = jnp.argmax(probabilities, axis=-1) == labels.astype(jnp.int32)
+    right = right.astype(jnp.float32)
     bin_of = jnp.clip(jnp.ceil(confidence * bins).astype(jnp.int32) - 1, 0, bins - 1)
-    empty = jnp.zeros(bins, probabilities.dtype)
+    empty = jnp.zeros(bins, jnp.float32)
     count, correct, gap = (
         empty.at[bin_of].add(x) for x in (jnp.ones_like(right), right, confidence - right)
     )

@@ -161,7 +161,7 @@ def ema_update(averages: Any, values: Any, *, decay: float, step: jax.Array) -> 
       averages: a pytree of arrays.
       values: the same tree, after the step.
       decay: in [0, 1); 0 keeps the averages equal to the values.
-      step: the number of updates already averaged, scalar.
+      step: the number of steps before this one, those that were skipped among them, scalar.
 
     Returns:
       The new averages.

@@ -47,6 +47,23 @@ def check_fields(section: str, fields: Any) -> None:
         _check(f"{section}.{name}", getattr(fields, name), hint)
 
 
+def with_floats(fields: Any) -> dict[str, Any]:
+    """The fields of a dataclass by name, with floats where ints stand for them.
+
+    Args:
+      fields: as for :func:`check_fields`, and checked by it.
+    """
+    hints = get_type_hints(type(fields), include_extras=True)
+    return {name: _with_floats(getattr(fields, name), hint) for name, hint in hints.items()}
+
+
+def _with_floats(value: Any, hint: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return tuple(_with_floats(item, get_args(hint)[0]) for item in value)
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return float(value) if kind is float and type(value) is int else value
+
+
 def _check(name: str, value: Any, hint: Any) -> None:
     if get_origin(hint) is tuple:
         if not isinstance(value, tuple) or not value:

@@ -122,7 +122,7 @@ class TrainConfig:
     checkpoint_every: Count = 1  # epochs between checkpoints
     keep_checkpoints: Count = 2  # newest checkpoints kept, beside the best one
     patience: CountOrOff = 20  # epochs without a gain in validation accuracy to stop at; 0: off
-    min_delta: Probability = 0.0  # least gain in validation accuracy that counts [fraction]
+    min_delta: Probability = 0.0  # gain in validation accuracy above which it counts [fraction]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -157,13 +157,18 @@ def make_train_chunk(
     Returns:
       ``(state, key, images, labels) -> (state, metrics)`` for a resident training set, images
       uint8 [N, H, W, C]. The order of an epoch is a permutation that depends on the key and the
-      epoch; images beyond the last whole batch wait for another epoch. Metrics are summed.
+      epoch; images beyond the last whole batch wait for another epoch. Metrics are summed. It
+      raises ValueError where the steps do not divide those of an epoch.
     """
 
     def train_chunk(
         state: TrainState, key: jax.Array, images: jax.Array, labels: jax.Array
     ) -> tuple[TrainState, Metrics]:
         steps_per_epoch = len(images) // batch_size
+        if not steps_per_epoch or steps_per_epoch % steps:
+            raise ValueError(
+                f"steps must divide the {steps_per_epoch} steps of an epoch, not be {steps}"
+            )
         epoch, first = state.step // steps_per_epoch, state.step % steps_per_epoch
         order = jax.random.permutation(stream_key(key, "order", epoch), len(images))
 

@@ -1,6 +1,6 @@
 """Test-time augmentation: several views of an image, whose probabilities are averaged."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,12 @@ def views(images: jax.Array, mode: Mode, *, border: Border = "constant") -> list
 
     Returns:
       1, 2 or 8 batches of the same shape, in [0, 1].
+
+    Raises:
+      ValueError: for another mode.
     """
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
     if mode == "none":
         return [images]
     flipped = images[:, :, ::-1]

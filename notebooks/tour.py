@@ -52,7 +52,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import cifar_jax
-from cifar_jax import augment, config, data, models
+from cifar_jax import augment, config_file, data, models
 from cifar_jax.runtime import pictures, run_weights
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
@@ -104,7 +104,7 @@ overrides = {
 words = [word for pair in overrides.items() for word in pair]
 if quick:
     words += ["--model.stem", "8", "--model.stages", "8", "16", "--model.blocks", "1"]
-recipe = config.load_config(ROOT / "configs" / "200k_quick.py", words)
+recipe = config_file.load_config(ROOT / "configs" / "200k_quick.py", words)
 
 inputs = load_inputs(recipe, report=print)
 images, labels = inputs.train

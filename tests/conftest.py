@@ -16,12 +16,26 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+LONG = (  # the files that take longest come first: else one worker ends alone with the last of them
+    *("test_faults_cluster.py", "test_cli.py", "test_resume.py", "test_devices.py"),
+    *("test_together.py", "test_members.py", "test_steps.py", "test_sweep.py"),
+    *("test_faults_kill.py", "test_faults_disk.py", "test_faults_stop.py"),
+    *("test_faults_damage.py", "test_readme.py", "test_gpu_benchmark.py", "test_search.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first; each file's tests and all other files keep their order."""
+    place = {name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A compilation cache for the commands that tests start: never the user's own."""
     folder = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # they compile Python once, too
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
         yield folder

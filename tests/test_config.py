@@ -12,15 +12,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cifar_jax.config import (
+    AugmentConfig,
     Config,
     DataConfig,
     DistillConfig,
+    OptimConfig,
     from_dict,
-    load_config,
     portable,
     to_dict,
     validate,
 )
+from cifar_jax.config_file import load_config
 from cifar_jax.data import SOURCES
 from cifar_jax.ranges import ConfigError, Range
 from cifar_jax.sections import Source
@@ -84,12 +86,20 @@ def test_overrides():
             "--augment.alternating-flip True --augment.flip 0.2",
             "augment.flip must be 0.5 where flips alternate, not 0.2",
         ),
+        (
+            "--optim.final-learning-rate 1",
+            "optim.final_learning_rate must be at most optim.learning_rate (0.05), not 1",
+        ),
         ("--augment.hole-min 9", "augment.hole_min must be at most augment.hole_max (8), not 9"),
         ("--augment.mean 0.5", "augment.mean and augment.std must have 3 numbers each, not 1"),
         ("--optim.warmup 1.1", "optim.warmup must be between 0 and 1, not 1.1"),
         ("--train.batch-size 45001", "at most the 45000 images that are trained on, not 45001"),
         ("--data.validation-examples 50000", "train.batch_size must be at most the 0 images"),
         ("--data.train-examples 45001", "must be at most 50000, not 50001"),
+        (
+            "--data.source synthetic --data.train-examples 1000000",
+            "must be at most 200000, not 1005000",
+        ),
         ("--train.seed -1", "train.seed must be between 0 and"),
         ("--model.stages", "model.stages must be a tuple of at least one number, not ()"),
         ("--augment.hole-max 64", "augment.hole_max must be between 1 and 32, not 64"),
@@ -178,6 +188,14 @@ def test_dictionaries_round_trip():
         from_dict({"train": {"epoch": 3}})
     with pytest.raises(ConfigError, match="trian: no such section"):
         from_dict({"trian": {"epochs": 3}})
+
+
+def test_equal_configs_have_one_hash():
+    """Whether a number is written as 0, or as 0.0 as the command line reads it."""
+    whole = Config(optim=OptimConfig(clip_norm=0), augment=AugmentConfig(std=(1, 1, 1)))
+    other = Config(optim=OptimConfig(clip_norm=0.0), augment=AugmentConfig(std=(1.0, 1.0, 1.0)))
+    assert whole == other
+    assert whole.sha256 == other.sha256 != Config().sha256
 
 
 def test_hash_depends_on_every_field():

@@ -172,3 +172,9 @@ def test_reliability_against_a_loop(bins):
         assert float(count) == inside.sum()
         assert float(correct) == right[inside].sum()
         assert float(gap) == pytest.approx((confidence - right)[inside].sum(), abs=1e-4)
+
+
+def test_counts_do_not_stop_where_bfloat16_does():
+    probabilities = jnp.full((1000, 2), 0.5, jnp.bfloat16)
+    count, correct, _ = reliability(probabilities, jnp.zeros(1000, jnp.int32))
+    assert (float(count.sum()), float(correct.sum())) == (1000, 1000)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cifar_jax import cli
-from cifar_jax.config import Config, load_config, to_dict
+from cifar_jax.config import Config, to_dict
+from cifar_jax.config_file import load_config
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text()

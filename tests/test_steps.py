@@ -53,7 +53,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def start(model, tx):
-    return state.create(dict(model.init(KEY, jnp.zeros((1, SIDE, SIDE, 3)))), tx)
+    return state.create(dict(jax.jit(model.init)(KEY, jnp.zeros((1, SIDE, SIDE, 3)))), tx)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +138,14 @@ def test_flips_alternate_by_epoch_whatever_its_order():
     assert len(set(seen[0][met])) == 2
 
 
+@pytest.mark.parametrize("steps_of_a_call", [STEPS - 1, 2 * STEPS])
+def test_a_chunk_divides_an_epoch(train_step, start, images, steps_of_a_call):
+    chunk = steps.make_train_chunk(train_step, batch_size=BATCH, steps=steps_of_a_call)
+    message = f"steps must divide the {STEPS} steps of an epoch, not be {steps_of_a_call}"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(chunk, start, KEY, *images)
+
+
 @pytest.mark.parametrize("other", [(0, 1), (1, 0)])
 def test_epochs_and_seeds_have_their_own_order(other):
     def order(seed, epoch):
@@ -146,15 +154,14 @@ def test_epochs_and_seeds_have_their_own_order(other):
     assert (order(0, 0) != order(*other)).any()
 
 
+@jax.jit
+def augmented(key, step, batch):
+    return steps.augmented_batch(key, step, batch, CONFIG.augment, num_classes=CLASSES)
+
+
 def test_the_batch_is_a_function_of_seed_and_step(images):
     def see(seed, step):
-        return steps.augmented_batch(
-            jax.random.key(seed),
-            jnp.asarray(step),
-            first_batch(images),
-            CONFIG.augment,
-            num_classes=CLASSES,
-        )
+        return augmented(jax.random.key(seed), jnp.int32(step), first_batch(images))
 
     chex.assert_trees_all_equal(see(0, 5), see(0, 5))
     assert (see(0, 5)[0] != see(0, 6)[0]).any()
@@ -165,9 +172,7 @@ def test_one_step_against_its_parts(model, tx, start, images, jitted_step):
     """The step again, written out with the pieces that have tests of their own."""
     batch = first_batch(images)
     new, metrics = jitted_step(start, KEY, batch)
-    seen, targets, _ = steps.augmented_batch(
-        KEY, start.step, batch, CONFIG.augment, num_classes=CLASSES
-    )
+    seen, targets, _ = augmented(KEY, start.step, batch)
 
     def loss_fn(params):
         variables = {"params": params, "batch_stats": start.batch_stats}
@@ -196,7 +201,7 @@ def test_a_step_with_a_teacher(model, tx, start, images):
         augment=dataclasses.replace(OFF, cutmix=1.0),
         distill=DistillConfig(weight=0.7, temperature=3.0),
     )
-    others = model.init(jax.random.key(1), jnp.zeros((1, SIDE, SIDE, 3)))
+    others = jax.jit(model.init)(jax.random.key(1), jnp.zeros((1, SIDE, SIDE, 3)))
     batch, met = first_batch(images), []
 
     def teacher(images):
@@ -288,7 +293,7 @@ def test_training_learns_the_images(model, images):
     tx = optim.make_optimizer(dataclasses.replace(config.optim, warmup=0.0), 60 * STEPS)
     step = steps.make_train_step(model.clone(dropout=0.0).apply, tx, config)
     chunk = jax.jit(steps.make_train_chunk(step, batch_size=BATCH, steps=STEPS))
-    now = state.create(dict(model.init(KEY, jnp.zeros((1, SIDE, SIDE, 3)))), tx)
+    now = state.create(dict(jax.jit(model.init)(KEY, jnp.zeros((1, SIDE, SIDE, 3)))), tx)
     accuracies = []
     for _ in range(60):
         now, metrics = chunk(now, KEY, *images)

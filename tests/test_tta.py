@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,3 +65,9 @@ def test_jit_equals_eager(images):
     jitted = jax.jit(lambda x: tta.views(x, "full"))(images)
     for a, b in zip(eager, jitted, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_another_mode(images):
+    mode: Any = "Flip"
+    with pytest.raises(ValueError, match="mode must be one of none, flip, full, not 'Flip'"):
+        tta.views(images, mode)

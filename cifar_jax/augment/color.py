@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from cifar_jax.augment.floating import require_floating
+
 
 def brightness_contrast(
     key: jax.Array,
@@ -64,6 +66,7 @@ def adjust_brightness_contrast(
     >>> print(out[0, 0, 0])
     [0.70000005 0.70000005 0.70000005]
     """
+    require_floating(images=images)
     factor = 1.0 + contrast.astype(jnp.float32).reshape(-1, 1, 1, 1)
     offset = brightness.astype(jnp.float32).reshape(-1, 1, 1, 1)
     changed = images.astype(jnp.float32) * factor + offset
@@ -123,6 +126,7 @@ def shift_hsv(
 
     Reference: ``shift_hsv`` of Albumentations 2.0.8.
     """
+    require_floating(images=images)
     hue, saturation, value = (
         shift.astype(jnp.float32).reshape(-1, 1, 1, 1) for shift in (hue, saturation, value)
     )
@@ -197,6 +201,7 @@ def normalize(
     >>> print(normalize(jnp.full((1, 1, 1, 2), 0.5), mean=(0.5, 0.25), std=(0.25, 0.25))[0, 0, 0])
     [0. 1.]
     """
+    require_floating(images=images)
     center = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, -1)
     spread = jnp.asarray(std, jnp.float32).reshape(1, 1, 1, -1)
     return ((images.astype(jnp.float32) - center) / spread).astype(images.dtype)

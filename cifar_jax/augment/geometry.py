@@ -10,6 +10,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from cifar_jax.augment.floating import require_floating
+
 Border = Literal["constant", "reflect101"]
 
 
@@ -171,6 +173,7 @@ def affine(
 
     Reference: the matrix of ``Affine`` in Albumentations 2.0.8, warped as ``cv2.warpAffine`` does.
     """
+    require_floating(images=images)
     _, height, width, _ = images.shape
     angle, scale_x, scale_y, shift_x, shift_y = (
         parameter.astype(jnp.float32).reshape(-1, 1, 1)

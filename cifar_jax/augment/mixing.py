@@ -1,6 +1,7 @@
 """Mixing images and their soft labels: MixUp, CutMix and RICAP.
 
-Images are floating, [B, H, W, C]; targets are distributions over classes, [B, K], and stay so.
+Images are floating, [B, H, W, C]; targets are distributions over classes, floating [B, K], and stay
+so; integers are a TypeError. The parameter of a Beta distribution must be above 0.
 Positions are in pixels. Each mix is drawn once for the batch, as in the reference code; MixUp and
 CutMix can also be drawn per image. Shapes are static: boxes are masks, crops are gathers.
 """
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_jax.augment.erase import Box, to_integer
+from cifar_jax.augment.floating import require_floating
 
 
 def mixup(
@@ -27,7 +29,7 @@ def mixup(
       key: random key.
       images: [B, H, W, C].
       targets: [B, K], each row sums to 1.
-      alpha: both parameters of the Beta distribution of lam.
+      alpha: both parameters of the Beta distribution of lam, above 0.
       per_image: draw a lam for each image.
 
     Returns:
@@ -35,6 +37,7 @@ def mixup(
 
     Reference: Zhang et al., mixup, arXiv:1710.09412; github.com/facebookresearch/mixup-cifar10
     """
+    require_floating(images=images, targets=targets)
     lambda_key, partner_key = jax.random.split(key)
     batch = images.shape[0]
     lam = draw_lambda(lambda_key, batch if per_image else 1, alpha=alpha)
@@ -59,7 +62,7 @@ def cutmix(
       key: random key.
       images: [B, H, W, C].
       targets: [B, K], each row sums to 1.
-      alpha: both parameters of the Beta distribution of lam.
+      alpha: both parameters of the Beta distribution of lam, above 0.
       per_image: draw a lam and a box for each image.
 
     Returns:
@@ -67,6 +70,7 @@ def cutmix(
 
     Reference: Yun et al., CutMix, arXiv:1905.04899; github.com/clovaai/CutMix-PyTorch
     """
+    require_floating(images=images, targets=targets)
     lambda_key, box_key, partner_key = jax.random.split(key, 3)
     batch, height, width, _ = images.shape
     lam = draw_lambda(lambda_key, batch if per_image else 1, alpha=alpha)
@@ -96,6 +100,7 @@ def ricap(
 
     Reference: Takahashi et al., RICAP, arXiv:1811.09030; github.com/jackryo/ricap
     """
+    require_floating(images=images, targets=targets)
     corner_key, crop_key, partner_key = jax.random.split(key, 3)
     batch, height, width, channels = images.shape
     corner_y, corner_x = draw_ricap_corner(corner_key, height=height, width=width, beta=beta)
@@ -133,7 +138,7 @@ def draw_lambda(key: jax.Array, count: int, *, alpha: float) -> jax.Array:
     Args:
       key: random key.
       count: how many.
-      alpha: both parameters of the Beta distribution.
+      alpha: both parameters of the Beta distribution, above 0.
 
     Returns:
       float32 [count] in [0, 1].
@@ -180,7 +185,7 @@ def draw_ricap_corner(
       key: random key.
       height: of the image [pixels].
       width: of the image [pixels].
-      beta: both parameters of the Beta distribution.
+      beta: both parameters of the Beta distribution, above 0.
 
     Returns:
       Height and width of the top left patch, int32 scalars in [0, side].

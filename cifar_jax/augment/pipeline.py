@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_jax.augment import color, erase, geometry, mixing
+from cifar_jax.augment.floating import require_floating
 from cifar_jax.config import AugmentConfig
 
 MIX_NAMES = ("none", "ricap", "mixup", "cutmix")  # the name of each kind of mix, by number
@@ -32,8 +33,7 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
     Raises:
       TypeError: if the images are integers.
     """
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise TypeError(f"images must be floating, in [0, 1], not {images.dtype}")
+    require_floating(images=images)
     flip_key, affine_key, contrast_key, hue_key, erase_key = jax.random.split(key, 5)
     crop_key = jax.random.fold_in(key, 5)
     if _used(config.flip) and not config.alternating_flip:

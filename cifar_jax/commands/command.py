@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from cifar_jax.commands.console import drop_output, note
-from cifar_jax.config import Config, load_config, portable, validate
+from cifar_jax.config import Config, portable, validate
+from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
 from cifar_jax.overrides import override
 from cifar_jax.runtime.loggers import LOGGERS
@@ -115,10 +116,12 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
     from cifar_jax.runtime.pretrained import load
     from cifar_jax.runtime.run_weights import from_run
 
-    if (options.workdir is None) == (options.weights is None):
+    if options.workdir is None and options.weights is None:
         raise ConfigError("--weights or --workdir is required, as in --weights pretrained/200k")
+    if options.workdir and options.weights:
+        raise ConfigError("--weights: cannot be together with --workdir")
     if options.workdir:
-        config = validate(override(portable(Workdir(options.workdir).read_config()), overrides))
+        config = config_of_run(options.workdir, overrides)
         return from_run(options.workdir, config, step=options.checkpoint, report=note)
     if options.checkpoint is not None:
         raise ConfigError("--checkpoint: needs --workdir")
@@ -127,6 +130,11 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
     if decisive := [c for c in differing(net.config, config) if not c.field.startswith("eval.")]:
         raise ConfigError(f"{options.weights}: belongs to its config, so not {decisive[0]}")
     return net._replace(config=config)
+
+
+def config_of_run(workdir: Path, overrides: Sequence[str]) -> Config:
+    """The config of a run, for this machine, with overrides; raises ConfigError."""
+    return validate(override(portable(Workdir(workdir).read_config()), overrides))
 
 
 def configure(options: Options, overrides: Sequence[str]) -> Config:

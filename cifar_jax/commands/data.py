@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from cifar_jax.commands.command import Command, Options, add_config
 from cifar_jax.commands.console import interruptible
-from cifar_jax.config import Config, load_config, validate
+from cifar_jax.config import Config, validate
+from cifar_jax.config_file import load_config
 from cifar_jax.overrides import override
 
 

@@ -13,16 +13,16 @@ from cifar_jax.commands.command import (
     add_config,
     add_network,
     add_require_gpu,
+    config_of_run,
     open_network,
     prepare,
     workdir_of,
 )
 from cifar_jax.commands.console import interruptible, note
-from cifar_jax.config import Config, load_config, portable, validate
+from cifar_jax.config import Config
+from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import describe_failure
-from cifar_jax.overrides import override
-from cifar_jax.runtime.workdir import Workdir
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +47,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print the figures of a run or of exported weights, and draw them."""
     trained = _run_of(options, overrides)
-    if options.pictures:
-        _make(options.pictures)
     from tqdm import tqdm
 
     from cifar_jax.runtime.describe import describe_evaluation
@@ -61,6 +59,8 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         find = functools.partial(evaluate_run, *trained, step=options.checkpoint, report=note)
     else:
         find = functools.partial(evaluate_weights, open_network(options, overrides))
+    if options.pictures:
+        _make(options.pictures)  # before the work, which it may be in vain for
     found = find(
         split=options.split,
         all_views=options.all_views,
@@ -89,8 +89,7 @@ def _run_of(options: Options, overrides: Sequence[str]) -> tuple[Path, Config] |
         config = load_config(options.config, overrides)
         return workdir_of(options, config), config
     if options.workdir:
-        config = validate(override(portable(Workdir(options.workdir).read_config()), overrides))
-        return options.workdir, config
+        return options.workdir, config_of_run(options.workdir, overrides)
     raise ConfigError(
         "--workdir, --weights or --config is required, as in --workdir runs/200k-seed0"
     )

@@ -69,7 +69,12 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
                 note(failed[-1])
         failed.append(line)
 
-    paths = find_images([Path(word) for word in words], fail)
+    try:
+        paths = find_images([Path(word) for word in words], fail)
+    except ConfigError:
+        for line in failed[-1:]:
+            note(line)
+        raise
     folders = len(failed)
     from cifar_jax.runtime.predict import predict
 

@@ -70,9 +70,17 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
         table = pyarrow.parquet.read_table(path, columns=["img", "label"])
         pngs = table["img"].combine_chunks().field("bytes").to_pylist()
         labels = table["label"].to_numpy()
-    except (pyarrow.ArrowException, KeyError, OSError, ValueError) as error:
+        known = bool(pngs) and bool(((labels >= 0) & (labels < 10)).all())
+    except (
+        pyarrow.ArrowException,
+        AttributeError,
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from error
-    if not pngs or not ((labels >= 0) & (labels < 10)).all():
+    if not known:
         raise DataError(f"{path} must hold labels from 0 to 9, does not")
     return np.stack([decode_png(png or b"") for png in pngs]), labels.astype(np.uint8)
 

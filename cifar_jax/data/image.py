@@ -1,5 +1,6 @@
 """Finds image files of any common format and reads them as the network takes them."""
 
+import contextlib
 import functools
 import os
 import warnings
@@ -30,10 +31,10 @@ class ImageError(CifarJaxError):
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image of any size: its middle square, scaled to 32x32.
 
-    It is turned as its EXIF orientation says, laid on white where it is transparent, cut to its
-    middle square and scaled by Lanczos' filter, which averages where it shrinks. An image of 32x32
-    pixels stays as it is. Of an animation the first frame is read. Grey, palettes and CMYK become
-    RGB, 16 bits become 8; colour profiles are not applied.
+    It is turned as its EXIF orientation says, if that can be read, laid on white where it is
+    transparent, cut to its middle square and scaled by Lanczos' filter, which averages where it
+    shrinks. An image of 32x32 pixels stays as it is. Of an animation the first frame is read. Grey,
+    palettes and CMYK become RGB, 16 bits become 8; colour profiles are not applied.
 
     Args:
       path: a file of a format that Pillow reads.
@@ -125,7 +126,9 @@ def _suffixes() -> frozenset[str]:
 def _to_array(image: "Image.Image") -> np.ndarray:
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    with contextlib.suppress(Exception):  # of any kind: the pixels are there, EXIF is damaged
+        image = ImageOps.exif_transpose(image)
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     image = image.crop((left, top, left + side, top + side))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cifar_jax.config import Config, to_dict
 from cifar_jax.runtime import charts, page
 from cifar_jax.runtime.compatibility import FREE, changes
+from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.page import Section, percent
 from cifar_jax.runtime.progress import format_duration
 from cifar_jax.runtime.records import Record, seed_of
@@ -14,6 +15,7 @@ from cifar_jax.runtime.sweep import summarize
 
 RESULT = "ema_test_accuracy"
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {  # column: key of results, as text
+    "validation": (VALIDATION, percent),
     "averaged": (RESULT, percent),
     "plain": ("test_accuracy", percent),
     "tta": ("tta_accuracy", percent),
@@ -52,48 +54,57 @@ class Comparison(NamedTuple):
     """Runs and how they compare.
 
     Attributes:
-      records: the best first, by the averaged weights' test accuracy; the unfinished last.
+      records: the best first, by the averaged weights' accuracy; the unfinished last.
       recipes: the same in groups that differ in their seed alone.
       fields: of the config, ``section.name``, that are not the same in all runs.
+      by: key of results that they are sorted by: validation accuracy where all that are finished
+        hold the same images out, else test accuracy.
     """
 
     records: list[Record]
     recipes: list[list[Record]]
     fields: list[str]
+    by: str
+
+    def columns(self) -> dict[str, tuple[str, Callable[[float], str]]]:
+        """Those of :data:`FIGURES` that a finished run has; all if none is."""
+        finished = [record.results for record in self.records if record.results]
+        return {
+            title: (key, text)
+            for title, (key, text) in FIGURES.items()
+            if not finished or any(results[key] is not None for results in finished)
+        }
 
     def figures(self) -> Table:
         """A row a run; with the fields that differ where they are few."""
         fields = self.fields if len(self.fields) <= FEW else []
         if "train.seed" in self.fields:
             fields = ["train.seed", *(name for name in fields if name != "train.seed")]
-        rows = []
+        rows, columns = [], self.columns()
         for record in self.records:
-            cells = ["unfinished", *[""] * (len(FIGURES) - 1)]
+            cells = ["unfinished", *[""] * (len(columns) - 1)]
             if record.results:
-                cells = [
-                    "" if record.results[key] is None else text(record.results[key])
-                    for key, text in FIGURES.values()
-                ]
-            epochs = record.selected_epoch, len(record.history)
-            if not record.results:
-                epochs = len(record.history), record.config.train.epochs
-            epoch = f"{epochs[0]} of {epochs[1]}"
+                found = [(record.results[key], text) for key, text in columns.values()]
+                cells = ["" if value is None else text(value) for value, text in found]
+            epoch = f"{len(record.history)} of {record.config.train.epochs}"
+            if record.results:
+                epoch = f"{record.selected_epoch} of {record.results['epochs']}"
             rows.append([record.name, *cells, epoch, *(value(record.config, f) for f in fields)])
-        return Table(["run", *FIGURES, "epoch", *fields], rows)
+        return Table(["run", *columns, "epoch", *fields], rows)
 
     def means(self) -> Table:
         """Mean and standard deviation of each recipe that several seeds have finished."""
-        rows = []
+        rows, columns = [], self.columns()
         for recipe in self.recipes:
             finished = [record.results for record in recipe if record.results]
             if len(finished) > 1:
                 cells = []
-                for key, text in FIGURES.values():
+                for key, text in columns.values():
                     values = [results[key] for results in finished]
                     found = summarize(values) if None not in values else None
                     cells.append(f"{text(found['mean'])} ± {text(found['std'])}" if found else "")
                 rows.append([name_of(recipe), str(len(finished)), *cells])
-        return Table(["mean ± std", "n", *FIGURES], rows)
+        return Table(["mean ± std", "n", *columns], rows)
 
     def settings(self) -> Table:
         """A row a field that differs, a column a recipe; no rows where figures() has them."""
@@ -111,7 +122,12 @@ def compare(records: Sequence[Record]) -> Comparison:
         record if names.count(record.name) == 1 else record._replace(name=str(record.run.path))
         for record in records
     ]
-    ordered = sorted(records, key=lambda r: -r.results[RESULT] if r.results else 1)
+    finished = [record for record in records if record.results]
+    data = [record.config.data for record in finished]
+    held_out = {(d.source == "synthetic", d.validation_examples, d.split_seed) for d in data}
+    known = all(r.results and r.results[VALIDATION] is not None for r in finished)
+    by = VALIDATION if known and len(held_out) == 1 else RESULT
+    ordered = sorted(records, key=lambda r: -r.results[by] if r.results else 1)
     recipes: list[list[Record]] = []
     fields: set[str] = set()
     for record in ordered:
@@ -125,7 +141,7 @@ def compare(records: Sequence[Record]) -> Comparison:
         else:
             recipes.append([record])
     every = [f"{s}.{name}" for s, names in to_dict(Config()).items() for name in names]
-    return Comparison(ordered, recipes, [name for name in every if name in fields])
+    return Comparison(ordered, recipes, [name for name in every if name in fields], by)
 
 
 def value(config: Config, field: str) -> str:
@@ -158,10 +174,12 @@ def comparison_page(found: Comparison) -> str:
         parts.append("<h3>Over seeds</h3>" + page.table(*means, "numbers"))
     parts.append(
         page.paragraph(
-            "averaged, plain, tta: test accuracy of the averaged weights, of those of the last "
-            "step of the same epoch, and of the averaged ones with test-time augmentation. loss "
-            "[nats] and calibration error are of the averaged weights. epoch: the one that is "
-            "taken, of those trained; of a run that is not finished those trained, of all.",
+            "validation: accuracy of the averaged weights on held-out training images, by which "
+            "the epoch is taken. averaged, plain, tta: test accuracy of these, of the weights of "
+            "the last step of the same epoch, and of the averaged ones with test-time "
+            "augmentation. loss [nats] and calibration error are of the averaged weights. epoch: "
+            "the one that is taken, of those trained; of a run that is not finished those "
+            "trained, of all.",
             "soft",
         )
     )
@@ -171,8 +189,11 @@ def comparison_page(found: Comparison) -> str:
     best, count = found.records[0], len(found.records)
     lead = "No run is finished."
     if best.results:
-        lead = f"The highest test accuracy is {percent(best.results[RESULT])}, of {best.name}."
-        if count > 1:
+        of_what = "validation" if found.by == VALIDATION else "test"
+        lead = (
+            f"The highest {of_what} accuracy is {percent(best.results[found.by])}, of {best.name}."
+        )
+        if count > 1 and found.by == RESULT:
             lead += " A recipe that is chosen by this needs other images to be judged by."
     state = f"Comparison, made {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     title = f"{count} runs side by side" if count > 1 else best.name

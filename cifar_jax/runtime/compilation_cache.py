@@ -69,17 +69,19 @@ def enable_compilation_cache(note: Callable[[str], None]) -> None:
 
 
 @contextlib.contextmanager
-def cache_hits() -> Iterator[list[str]]:
-    """Collect an event for each program that is loaded from the cache within the block."""
-    hits = []
+def cache_lookups() -> Iterator[list[bool]]:
+    """Collect whether each program that is asked for within the block is in the cache, in order."""
+    found: list[bool] = []
 
     def listen(event: str, **_: str | int) -> None:
-        if event == "/jax/compilation_cache/cache_hits":
-            hits.append(event)
+        if event == "/jax/compilation_cache/compile_requests_use_cache":
+            found.append(False)
+        elif event == "/jax/compilation_cache/cache_hits":  # the answer to the request before it
+            found[-1] = True
 
     monitoring.register_event_listener(listen)
     try:
-        yield hits
+        yield found
     finally:
         monitoring.unregister_event_listener(listen)
 

@@ -73,7 +73,7 @@ def describe_sweep(found: dict[str, Any]) -> str:
         values = [found[name][title] for name in columns.values()]
         if None not in values:
             label = {"low": "95 % from", "high": "95 % to"}.get(title, title)
-            seconds = f"{found['seconds'][title]:12.0f}"
+            seconds = f"{found['seconds'][title]:12.0f}" if title in ("mean", "std") else ""
             lines.append(f"{label:15}" + "".join(f"{v:12.2%}" for v in values) + seconds)
     return "\n".join(lines)
 

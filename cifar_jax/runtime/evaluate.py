@@ -91,7 +91,8 @@ def evaluate(
       watch: passes the batches on, and may show how far they are, as tqdm does.
 
     Returns:
-      The report. Each image counts once: the last batch is padded and masked.
+      The report. Each image counts once: the last batch is padded and masked. Batches are of
+      ``eval.batch_size``, or of the next power of two where there are fewer images.
 
     Raises:
       ValueError: without images.
@@ -100,9 +101,10 @@ def evaluate(
     images, labels = dataset
     if not len(images):
         raise ValueError("dataset must have at least 1 image, not 0")
-    eval_step = _compiled_step(config.model, network(config).lanes, config.augment, mode)
+    read = {name: getattr(config.augment, name) for name in ("mean", "std", "border")}
+    eval_step = _compiled_step(config.model, network(config).lanes, AugmentConfig(**read), mode)
     variables = jax.device_put(variables)
-    size = config.eval.batch_size
+    size = min(config.eval.batch_size, 2 ** (len(images) - 1).bit_length())
     parts = []
     with memory_in_words("eval.batch_size", size, option=False):
         for start in watch(range(0, len(images), size)):

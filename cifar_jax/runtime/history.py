@@ -14,7 +14,7 @@ def selected(history: list[Row], min_delta: float = 0.0) -> Row:
     Args:
       history: rows of all epochs, at least one. Those marked "lost", whose checkpoint was damaged,
         are passed over while there are others.
-      min_delta: least gain in the averaged weights' validation accuracy that counts [fraction].
+      min_delta: gain in the averaged weights' validation accuracy above which it counts [fraction].
 
     Returns:
       The row; the last one where there is no validation set.

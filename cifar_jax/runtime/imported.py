@@ -73,7 +73,7 @@ def import_torch(
         "parameters": models.count_params(state.variables["params"]),
         "multiply_adds": models.multiply_adds(model),
         "receptive_field": models.receptive_field(model),
-        "date": datetime.date.today().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": environment.versions(),
     }
     return write_folder(Path(folder), state.variables, config, card, limits=LIMITS)

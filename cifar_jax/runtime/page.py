@@ -1,6 +1,6 @@
 """Pages: one HTML file each with all that it shows inside; it fetches nothing and runs nothing.
 
-Every function takes plain text, which it escapes, and returns HTML.
+Every function returns HTML and escapes the text it is given; a parameter that takes HTML says so.
 """
 
 import base64

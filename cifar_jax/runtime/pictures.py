@@ -59,6 +59,8 @@ def draw_evaluation(found: Mapping[str, Any], folder: Path, split: str) -> None:
 def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, list[str]]:
     """Images as the network sees them, a row for each mix that the config uses.
 
+    A mix that none of the first :data:`SEARCHED` steps draws has no row.
+
     Returns:
       Images float32 [N, H, W, C] in [0, 1], the normalisation undone, and a caption for each.
     """
@@ -68,17 +70,19 @@ def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, lis
         numbers = jax.device_put(np.arange(len(batch[0]), dtype=np.int32))
         flipped = augment.alternating_flip(stream_key(key, "flip"), batch[0], numbers, 0)
         batch = (flipped, batch[1])
-    see = jax.jit(
-        lambda step: steps.augmented_batch(
-            key, step, batch, config.augment, num_classes=len(CLASS_NAMES)
-        )
-    )
+
+    def see(
+        key: jax.Array, step: jax.Array, batch: steps.Batch
+    ) -> Any:  # one program for all seeds
+        return steps.augmented_batch(key, step, batch, config.augment, num_classes=len(CLASS_NAMES))
+
+    see = jax.jit(see)
     rows: dict[str, tuple[np.ndarray, list[str]]] = {}
     mean, std = np.array(config.augment.mean, np.float32), np.array(config.augment.std, np.float32)
     shares = (config.augment.ricap, config.augment.mixup, config.augment.cutmix)
-    wanted = sum(share > 0 for share in shares) + (sum(shares) < 1)
+    wanted = sum(share > 0 for share in shares) + (sum(shares) < 1 - 1e-9)
     for step in range(SEARCHED):
-        images, targets, kind = jax.device_get(see(jax.device_put(step)))
+        images, targets, kind = jax.device_get(see(key, jax.device_put(step), batch))
         name = augment.MIX_NAMES[int(kind)]
         captions = [f"{name}\n{caption(target, CLASS_NAMES)}" for target in targets]
         rows.setdefault(name, (np.clip(images * std + mean, 0, 1), captions))

@@ -38,10 +38,11 @@ def predict(
     Yields:
       A prediction for each path, in their order.
     """
-    size = net.config.eval.batch_size
+    size = min(net.config.eval.batch_size, len(paths)) or 1
     for start in range(0, len(paths), size):
         batch = [_read(path) for path in paths[start : start + size]]
         images = [image for image in batch if not isinstance(image, str)]
+        images += images[-1:] * (size - len(images))  # one program for all batches
         rows = iter(net.predict(np.stack(images), mode=mode) if images else ())
         for path, image in zip(paths[start:], batch, strict=False):
             if isinstance(image, str):

@@ -89,8 +89,10 @@ def load(path: str | Path) -> Pretrained:
         raise WeightsError(f"{folder / WEIGHTS}: SHA-256 must be {expected}, not {found}")
     try:
         weights = safetensors.load(content)
-    except (SafetensorError, KeyError) as error:  # a KeyError for a type that numpy has not
+    except SafetensorError as error:
         raise WeightsError(f"{folder / WEIGHTS}: {error}") from error
+    except KeyError as error:  # of a type that numpy has not
+        raise WeightsError(f"{folder / WEIGHTS}: must be float32, not {error}") from error
     model = network(config)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, *IMAGE_SHAPE), np.float32))
     needed: dict[str, Any] = traverse_util.flatten_dict(dict(shapes), sep="/")

@@ -11,12 +11,22 @@ from cifar_jax.runtime.history import Row, selected
 from cifar_jax.runtime.workdir import Workdir
 
 NEEDED = {  # of results.json
-    *("confusion", "ema_test_loss", "test_images", "seconds", "multiply_adds", "seed", "date"),
+    *(
+        "confusion",
+        "epochs",
+        "ema_test_loss",
+        "test_images",
+        "seconds",
+        "multiply_adds",
+        "seed",
+        "date",
+    ),
     *("versions", "device", "command", "config_sha256", "weights_sha256"),
 }
 NUMBERS = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OLDER: dict[str, Any] = {  # what the first versions did not write
     "ema_test_calibration_error": None,
+    "ema_validation_accuracy": None,
     "convolutions": "not recorded",
     "config_changes": [],
     "environment_changes": [],
@@ -87,20 +97,18 @@ def expand(folders: Sequence[Path]) -> list[Path]:
 
 
 def _runs_of(folder: Path) -> Iterator[Path]:
-    seeds = (
-        {}
-        if Workdir(folder).config.exists() or not folder.is_dir()
-        else {seed: path for path in folder.iterdir() if (seed := seed_of(path)) is not None}
-    )
+    is_run = Workdir(folder).config.exists() or not folder.is_dir()
+    inside = [] if is_run else sorted(path for path in folder.iterdir() if path.is_dir())
+    seeds = {seed: path for path in inside if (seed := seed_of(path)) is not None}
+    points = [path for path in inside if "=" in path.name]  # of a grid, finished or not
     if seeds:
         paths = [path for _, path in sorted(seeds.items())]
         begun = [path for path in paths if Workdir(path).config.exists()]
         yield from begun or paths
-    elif (folder / "grid.json").exists():
-        points = sorted(path for path in folder.iterdir() if path.is_dir())
-        if not points:
-            raise ConfigError(f"{folder} has a grid.json, but no folder of a run")
+    elif points:
         for point in points:
             yield from _runs_of(point)
+    elif (folder / "grid.json").exists():
+        raise ConfigError(f"{folder} has a grid.json, but no folder of a run")
     else:
         yield folder

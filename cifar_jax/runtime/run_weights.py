@@ -23,13 +23,13 @@ def restore_selected(
 ) -> TrainState:
     """The state of a run's selected epoch, or of the checkpoint at ``step``.
 
-    Of epochs whose checkpoint is not there any more none is selected.
+    Of epochs whose checkpoint is not there any more none is selected, and that is reported.
 
     Args:
       trainer: of the run's config.
       run: its folder, in which nothing is changed.
       step: of the checkpoint; that of the selected epoch by default.
-      report: told each damaged checkpoint that is passed over.
+      report: told each damaged checkpoint that is passed over, and of a selected one that is gone.
 
     Raises:
       CheckpointError: when the run has no such checkpoint or it cannot be read.
@@ -42,7 +42,9 @@ def restore_selected(
     if step is None:
         history = checkpoint.read_progress(last)["history"]
         min_delta = trainer.config.train.min_delta
-        if history and selected(history, min_delta)["step"] not in saved:
+        if history and (best := selected(history, min_delta))["step"] not in saved:
+            gone = run.checkpoints / str(best["step"])
+            report(f"{gone}: the selected epoch's checkpoint is gone: another epoch is taken")
             history = [row for row in history if row["step"] in saved]
         if not history:
             raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")

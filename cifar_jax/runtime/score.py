@@ -164,15 +164,15 @@ def evaluate_weights(
     """Score a trained network.
 
     Args:
-      net: of :func:`cifar_jax.load`; of its config, "eval" and fields that decide no result may
-        be others.
+      net: of :func:`cifar_jax.load`, or of a run; of its config, "eval" and fields that decide
+        no result may be others.
       split: "test" or "validation", that of the run.
       all_views: see :func:`score_variables`.
       watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
 
     Returns:
       The figures of :func:`score_variables`; for the test set also "card_accuracy", what the
-      card says, or None.
+      card says, or None if nothing.
 
     Raises:
       ConfigError: when there is no validation split.
@@ -180,7 +180,7 @@ def evaluate_weights(
     """
     images = load_split(net.config, split)
     found = score_variables(net.config, net.variables, images, all_views=all_views, watch=watch)
-    return found | ({"card_accuracy": net.card["accuracy"]} if split == "test" else {})
+    return found | ({"card_accuracy": net.card.get("accuracy")} if split == "test" else {})
 
 
 def load_split(config: Config, split: str) -> ImageSet:

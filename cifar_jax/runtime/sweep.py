@@ -104,10 +104,14 @@ def sweep_grid(
       the validation accuracy of the averaged weights, and why it failed, if it has.
 
     Raises:
-      ConfigError: for a grid without values, or a config without validation images; and what
-        :func:`sweep` raises.
+      ConfigError: for a grid without values or of a field that is a tuple, or a config without
+        validation images; and what :func:`sweep` raises.
     """
     folder, points = Path(folder), []
+    for field in grid:
+        section, _, name = field.replace("-", "_").partition(".")
+        if isinstance(getattr(getattr(config, section, None), name, None), tuple):
+            raise ConfigError(f"a grid takes fields of one value, so not {field}")
     for words in itertools.product(*grid.values()):
         values = dict(zip(grid, words, strict=True))
         own = override(config, [w for field, word in values.items() for w in (f"--{field}", word)])

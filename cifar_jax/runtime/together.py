@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from cifar_jax.config import Config
+from cifar_jax.config import Config, validate
 from cifar_jax.runtime import environment, kernels, loggers
 from cifar_jax.runtime.inputs import Inputs, load_inputs
 from cifar_jax.runtime.members import Members
@@ -63,6 +63,8 @@ def train_together(
       Why runs could not go on, by folder: those whose losses or gradients stayed non-finite. The
       others are finished.
     """
+    for one in runs:
+        validate(one.config)
     loggers.require(log)
     kernels.network(runs[0].config)
     if not all(finished(Workdir(one.folder), one.config) for one in runs):

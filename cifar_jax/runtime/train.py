@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cifar_jax.config import Config, from_dict
+from cifar_jax.config import Config, from_dict, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import write_json
 from cifar_jax.runtime import cluster, environment, kernels, loggers
@@ -37,7 +37,7 @@ def train(
     epoch where there is no split); the test set is scored once, at the end.
 
     Args:
-      config: checked by ``load_config``.
+      config: of the run.
       workdir: folder of the run; see workdir.py. A finished run in it is returned as it is. Of
         several processes only the first writes there, see cluster.py.
       command: what the user typed, for the record.
@@ -52,8 +52,9 @@ def train(
       What results.json holds; in other processes than the first nothing, but of a finished run.
 
     Raises:
-      ConfigError: when the workdir holds a run with another config, or is in use; for a logger
-        whose package is missing, and for more steps to trace than are left.
+      ConfigError: for a config that :func:`cifar_jax.config.validate` refuses; when the workdir
+        holds a run with another config, or is in use; for a logger whose package is missing, and
+        for more steps to trace than are left.
       DataError: when the data set cannot be had.
       CheckpointError: when no checkpoint is whole, or one is of another network.
       TrainingError: when losses or gradients stay non-finite, or figures are.
@@ -61,6 +62,7 @@ def train(
       WriteError: when the disk is full, or the workdir cannot be written to.
       Interrupted: when it was asked to stop; the same call goes on.
     """
+    validate(config)
     loggers.require(log)
     with cluster.own_workdir(Path(workdir)) as own:
         if not cluster.is_first():

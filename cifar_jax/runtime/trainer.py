@@ -17,7 +17,7 @@ from cifar_jax.config import IMAGE_SHAPE, Config, choose_chunk
 from cifar_jax.errors import CifarJaxError
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment
-from cifar_jax.runtime.compilation_cache import cache_hits
+from cifar_jax.runtime.compilation_cache import cache_lookups
 from cifar_jax.runtime.history import Row
 from cifar_jax.runtime.kernels import network
 from cifar_jax.runtime.placement import Placement, of_batches
@@ -152,11 +152,11 @@ class Trainer:
     @contextlib.contextmanager
     def _compiling(self) -> Iterator[None]:
         started = time.monotonic()
-        with cache_hits() as hits:
+        with cache_lookups() as hits:
             yield
         environment.return_freed_memory()
         self.compile_seconds += time.monotonic() - started
-        self.loaded = bool(hits)  # the chunk's, which comes last
+        self.loaded = any(hits[-1:])  # the chunk's, which comes last
 
     def train_epoch(
         self,

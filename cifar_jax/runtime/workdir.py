@@ -110,6 +110,8 @@ class Workdir:
             return from_dict(json.loads(self.config.read_text(encoding="utf-8")))
         except OSError as error:
             raise ConfigError(f"{self.config}: cannot be read: {error.strerror}") from error
+        except ConfigError as error:  # of another version, or edited
+            raise ConfigError(f"{self.config}: {error}") from error
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.config}: not a run's config: {error}") from error
 

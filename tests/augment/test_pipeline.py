@@ -40,7 +40,7 @@ def test_order_is_that_of_the_original(key, images):
     alone = images
     for name in PIXELS:
         step = only(**{name: 1.0}, hole_min=2, hole_max=5)
-        changed = augment_pixels(key, alone, step)
+        changed = jax.jit(partial(augment_pixels, config=step))(key, alone)
         assert (changed != alone).any((1, 2, 3)).all(), name
         alone = changed
     np.testing.assert_allclose(whole, alone, atol=1e-5)
@@ -81,9 +81,31 @@ def test_result_stays_in_range_and_dtype(key, images, dtype):
     assert 0.3 < changed.mean() < 0.6
 
 
-def test_bytes_are_refused(key, images):
-    with pytest.raises(TypeError, match=r"floating.* not uint8"):
-        augment_pixels(key, images.astype(jnp.uint8), AugmentConfig())
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda key, images: augment_pixels(key, images, AugmentConfig()),
+        lambda key, images: augment.normalize(images, mean=(0.5,) * 3, std=(0.5,) * 3),
+        lambda key, images: augment.brightness_contrast(key, images),
+        lambda key, images: augment.hue_saturation_value(key, images),
+        lambda key, images: augment.shift_scale_rotate(key, images),
+        lambda key, images: augment.mixup(key, images, jnp.eye(len(images)), alpha=1.0),
+        lambda key, images: augment.cutmix(key, images, jnp.eye(len(images)), alpha=1.0),
+        lambda key, images: augment.ricap(key, images, jnp.eye(len(images)), beta=1.0),
+    ],
+)
+def test_bytes_are_refused(key, images, change):
+    with pytest.raises(TypeError, match=r"^images must be floating, not uint8$"):
+        change(key, images.astype(jnp.uint8))
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix", "ricap"])
+def test_labels_that_could_not_be_shared_are_refused(key, images, name):
+    """Of integers a mix would leave nothing."""
+    option = {"beta": 1.0} if name == "ricap" else {"alpha": 1.0}
+    targets = jnp.eye(len(images), dtype=jnp.int32)
+    with pytest.raises(TypeError, match=r"^targets must be floating, not int32$"):
+        getattr(augment, name)(key, images, targets, **option)
 
 
 def test_kinds_have_the_probabilities_of_the_config():

@@ -38,6 +38,20 @@ def module(monkeypatch):
     return importlib.import_module
 
 
+@pytest.fixture
+def refusal(module, monkeypatch, capsys):
+    """Run a benchmark that refuses its options before it works: in this process, which is quick."""
+
+    def run(name, *words):
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            module(name).main()
+        assert isinstance(end.value.code, int)
+        return subprocess.CompletedProcess(words, end.value.code, *capsys.readouterr())
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def assert_rates():
     """Assert that images a second are finite and positive, and that the median is in the range."""

@@ -127,5 +127,5 @@ def test_it_refuses_without_a_gpu(benchmark, assert_refused, tmp_path):
     ],
     ids=["out", "only", "flags", "budget"],
 )
-def test_refusals_are_one_line(benchmark, assert_refused, words, said):
-    assert_refused(benchmark("gpu", *words), "gpu.py: ", said)
+def test_refusals_are_one_line(refusal, assert_refused, words, said):
+    assert_refused(refusal("gpu", *words), "gpu.py: ", said)

@@ -136,5 +136,5 @@ def test_ways_of_members(module, monkeypatch, platform, way, ways):
     ],
     ids=lambda words: words[0] if isinstance(words, tuple) else "",
 )
-def test_refusals_are_one_line(benchmark, assert_refused, words, said):
-    assert_refused(benchmark("scaling", *words), "scaling.py: ", said)
+def test_refusals_are_one_line(refusal, assert_refused, words, said):
+    assert_refused(refusal("scaling", *words), "scaling.py: ", said)

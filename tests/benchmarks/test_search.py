@@ -18,7 +18,7 @@ FIELDS |= {"ema_validation_accuracy", "validation_accuracy", "ema_validation_los
 def searched(benchmark, tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
     (folder / "trials.txt").write_text(TRIALS)
-    words = ["--config", "configs/smoke.py", "--trials", folder / "trials.txt"]
+    words = ["--config", "tests/benchmarks/recipe.py", "--trials", folder / "trials.txt"]
     words += ["--log", folder / "new" / "trials.jsonl", "--epochs", 1, 2, "--keep", 0.4]
     return folder, words, benchmark("search", *words)
 
@@ -60,7 +60,7 @@ def test_the_trials_that_come_along_are_valid(module, name):
 
 def test_a_trial_that_diverges_comes_last(benchmark, tmp_path):
     (tmp_path / "trials.txt").write_text("wild --optim.learning-rate 1e6\nplain\n")
-    words = ["--config", "configs/smoke.py", "--trials", tmp_path / "trials.txt"]
+    words = ["--config", "tests/benchmarks/recipe.py", "--trials", tmp_path / "trials.txt"]
     words += ["--log", tmp_path / "log", "--epochs", 1]
     done = benchmark("search", *words)
     assert done.returncode == 0, done.stderr

@@ -58,11 +58,21 @@ def test_scaling(benchmark, assert_rates, tmp_path):
         (("--batch", "0"), "--batch: must be a whole number of at least 1, not '0'"),
         (("--batches", "32,"), "--batches"),
         (("--dtype", "float8"), "--dtype"),
-        (("--batch", "50000"), "train.batch_size must be at most"),
         (("--bach", "1"), "--bach"),
-        (("--convolutions", "native", "--dtype", "bfloat16"), "model.convolutions"),
     ],
     ids=lambda words: words[0] if isinstance(words, tuple) else "",
 )
-def test_refusals_are_one_line(benchmark, assert_refused, words, said):
+def test_refusals_are_one_line(refusal, assert_refused, words, said):
+    assert_refused(refusal("throughput", *words), "throughput.py: ", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--batch", "50000"), "train.batch_size must be at most"),
+        (("--convolutions", "native", "--dtype", "bfloat16"), "model.convolutions"),
+    ],
+    ids=["batch", "convolutions"],
+)
+def test_configs_that_are_refused(benchmark, assert_refused, words, said):
     assert_refused(benchmark("throughput", *words), "throughput.py: ", said)

@@ -228,9 +228,11 @@ def test_damaged_parquet(tmp_path, small):
         with pytest.raises(DataError) as caught:
             huggingface.decode(path)
         assert "\n" not in str(caught.value)
-    pq.write_table(pa.table({"image": [1]}), path)
-    with pytest.raises(DataError, match="damaged"):
-        huggingface.decode(path)
+    row = {"img": [{"bytes": b"", "path": None}], "label": [1]}
+    for other in ({"image": [1]}, row | {"img": [b"png"]}, row | {"label": ["cat"]}):
+        pq.write_table(pa.table(other), path)
+        with pytest.raises(DataError, match="damaged"):
+            huggingface.decode(path)
     parquet(small.test_images, small.test_labels + 5, path)
     with pytest.raises(DataError, match="labels from 0 to 9"):
         huggingface.decode(path)

@@ -205,3 +205,12 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
     said = []
     assert find_images([tmp_path], said.append) == [tmp_path / "a.png"]
     assert said == [f"{tmp_path / 'secret'}: cannot be read: Permission denied"]
+
+
+def test_damaged_exif_is_left_out(tmp_path, pixels):
+    """The pixels are whole: only how they are turned is not known."""
+    save(pixels, tmp_path / "whole.jpg")
+    save(pixels, tmp_path / "a.jpg", exif=b"Exif\0\0" + b"no TIFF header" * 3)
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "a.jpg"), read_image(tmp_path / "whole.jpg")
+    )

@@ -12,15 +12,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ["--config", "configs/smoke.py", "--data.train-examples", "500"]
+CONFIG = ["--config", "configs/smoke.py", "--data.train-examples", "250", "--eval.tta", "none"]
+CONFIG += ["--model.stages", "8", "--augment.ricap", "0", "--augment.shift-scale-rotate", "0"]
+CONFIG += ["--augment.hue-saturation-value", "0", "--model.convolutions", "plain"]
 EPOCHS = 12
+MAIN = """
+import sys
+from cifar_jax.runtime import cluster
+cluster.HEARTBEAT = 10  # seconds: a death is seen sooner
+from cifar_jax.cli import main
+sys.exit(main(sys.argv[1:]))
+"""  # main.py does as much
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start():
     """Starts the processes of a run, whose programs are compiled once."""
-    folder = tmp_path_factory.mktemp("cache")
-    environment = os.environ | {"XDG_CACHE_HOME": str(folder), "JAX_PLATFORMS": "cpu"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     started = []
 
     def processes(workdir, epochs, count=2):
@@ -28,14 +36,13 @@ def start(tmp_path_factory):
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
         words = [*CONFIG, "--train.epochs", str(epochs), "--workdir", str(workdir)]
-        one_device = ["--model.convolutions", "plain"]
         found = []
         for i in range(count):
             where = ["--coordinator", f"localhost:{port}", "--processes", str(count)]
             where = [*where, "--process", str(i)] if count > 1 else []
             found.append(
                 subprocess.Popen(
-                    [sys.executable, "main.py", *words, *one_device, *where],
+                    [sys.executable, "-c", MAIN, *words, *where],
                     cwd=ROOT,
                     env=environment,
                     stdout=subprocess.PIPE,

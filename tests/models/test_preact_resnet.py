@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_jax.config import load_config
+from cifar_jax.config_file import load_config
 from cifar_jax.models import PreactResNet, count_params, from_config, multiply_adds, plain
 from cifar_jax.models.preact_resnet import PreactBlock
 
@@ -112,8 +112,8 @@ def test_native_convolutions_are_the_plain_ones(library, train):
 
 def test_bfloat16_computes_what_float32_does():
     variables = variables_of(SMALL)
-    exact = jnp.asarray(SMALL.apply(variables, IMAGES))
-    rounded = jnp.asarray(SMALL.clone(dtype=jnp.bfloat16).apply(variables, IMAGES))
+    exact = jnp.asarray(jax.jit(SMALL.apply)(variables, IMAGES))
+    rounded = jnp.asarray(jax.jit(SMALL.clone(dtype=jnp.bfloat16).apply)(variables, IMAGES))
     assert rounded.dtype == jnp.float32
     np.testing.assert_allclose(rounded, exact, atol=0.1 * float(jnp.abs(exact).max()))
 
@@ -121,15 +121,8 @@ def test_bfloat16_computes_what_float32_does():
 def test_dropout_is_only_in_training():
     model = SMALL.clone(dropout=0.5)
     variables = variables_of(model)
-    np.testing.assert_array_equal(model.apply(variables, IMAGES), SMALL.apply(variables, IMAGES))
-    drawn = [
-        model.apply(
-            variables,
-            IMAGES,
-            train=True,
-            mutable=["batch_stats"],
-            rngs={"dropout": jax.random.key(i)},
-        )[0]
-        for i in range(2)
-    ]
+    with_it, without = (jax.jit(each.apply)(variables, IMAGES) for each in (model, SMALL))
+    np.testing.assert_array_equal(with_it, without)
+    train = jax.jit(partial(model.apply, train=True, mutable=["batch_stats"]))
+    drawn = [train(variables, IMAGES, rngs={"dropout": jax.random.key(i)})[0] for i in range(2)]
     assert not np.array_equal(*drawn)

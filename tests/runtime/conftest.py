@@ -1,6 +1,7 @@
 """A run small enough for a test: generated images, a network of 1,530 parameters."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from cifar_jax.config import (
     TrainConfig,
     validate,
 )
+from cifar_jax.runtime import pictures
 from cifar_jax.runtime.train import train
+
+draw_pictures = pictures.draw_pictures  # in the place of which most tests get empty files
 
 
 @pytest.fixture(scope="session")
@@ -35,12 +39,35 @@ def tiny() -> Config:
 
 
 @pytest.fixture(scope="session")
+def light(tiny: Config) -> Config:
+    """Without operations that take time to compile, for tests of a program of their own."""
+    names = ("brightness_contrast", "hue_saturation_value", "coarse_dropout", "mixup", "cutmix")
+    augment = dataclasses.replace(tiny.augment, **dict.fromkeys(names, 0.0))
+    return validate(dataclasses.replace(tiny, augment=augment))
+
+
+@pytest.fixture(scope="session")
 def whole(
     tiny: Config, tmp_path_factory: pytest.TempPathFactory, compilation_cache: None
 ) -> tuple[Path, dict[str, Any]]:
-    """A finished run of the tiny config: its folder and its results."""
+    """A finished run of the tiny config, with its pictures: its folder and its results."""
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    return workdir, train(tiny, workdir, command="python main.py")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "draw_pictures", draw_pictures)
+        return workdir, train(tiny, workdir, command="python main.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def empty_pictures() -> Iterator[None]:
+    """Pictures of runs are empty files, but for those of ``whole``: to draw them takes seconds."""
+
+    def touch(config: Any, run: Any, *_: Any) -> None:
+        for name in ("curves", "confusion", "augmentations"):
+            (run.path / f"{name}.png").touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "draw_pictures", touch)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

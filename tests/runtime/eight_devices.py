@@ -13,8 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from cifar_jax import steps
+from cifar_jax import augment, steps
 from cifar_jax.config import (
+    AugmentConfig,
     Config,
     DataConfig,
     DistillConfig,
@@ -35,9 +36,10 @@ CONFIG = validate(
     Config(
         data=DataConfig(source="synthetic", train_examples=160, validation_examples=40),
         model=ModelConfig(stem=8, stages=(8, 16), blocks=1, convolutions="plain", dropout=0.2),
+        augment=AugmentConfig(shift_scale_rotate=0.0, hue_saturation_value=0.0, ricap=0.0),
         optim=OptimConfig(learning_rate=0.1, warmup=0.1, ema_decay=0.9),
         train=TrainConfig(epochs=2, batch_size=16, chunk_steps=5, patience=0),
-        eval=EvalConfig(batch_size=64),
+        eval=EvalConfig(batch_size=64, tta="none"),
     )
 )
 
@@ -67,16 +69,21 @@ def epoch(folder: Path) -> None:
 
 
 def batch(folder: Path) -> None:
-    """What the network sees of a batch that is spread over the devices, image by image."""
+    """What the network sees of a batch that is spread over the devices, image by image.
+
+    With all operations, also those that CONFIG does without; RICAP by itself.
+    """
     mesh = Mesh(np.array(jax.devices()), ("data",))
     spread = NamedSharding(mesh, PartitionSpec("data"))
     train_images, labels = load_inputs(CONFIG, report=print).train
 
     @jax.jit
     def see(key, images, labels):
-        place = jax.lax.with_sharding_constraint((images, labels), spread)
-        augment = dataclasses.replace(CONFIG.augment, mixup=0.5, cutmix=0.5, ricap=0.0)
-        return steps.augmented_batch(key, jax.numpy.int32(3), place, augment, num_classes=10)[:2]
+        images, labels = place = jax.lax.with_sharding_constraint((images, labels), spread)
+        config = AugmentConfig(mixup=0.5, cutmix=0.5, ricap=0.0)
+        seen = steps.augmented_batch(key, jax.numpy.int32(3), place, config, num_classes=10)
+        targets = jax.nn.one_hot(labels, 10)
+        return *seen[:2], *augment.ricap(key, steps.to_float(images), targets, beta=0.3)
 
     seen = see(jax.random.key(5), train_images[:16], labels[:16])
     np.savez(folder / f"batch{jax.device_count()}.npz", *map(np.asarray, seen))
@@ -98,7 +105,10 @@ def members(folder: Path) -> None:
 
 
 def run(folder: Path) -> None:
-    """A run, or the rest of it."""
+    """A run, or the rest of it, without pictures."""
+    from cifar_jax.runtime import pictures  # matplotlib takes a second to import
+
+    pictures.draw_pictures = lambda *_: None
     results = train(CONFIG, folder / "run")
     print(json.dumps(results["environment_changes"]))
 

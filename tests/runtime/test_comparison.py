@@ -19,7 +19,9 @@ from cifar_jax.runtime.records import expand, read
 def make(whole, tiny, tmp_path):
     """Makes a run of another config and result in a folder, of a run's files."""
 
-    def copy(name: str, accuracy: float | None, **sections) -> Path:
+    def copy(
+        name: str, accuracy: float | None, validation: float | None = None, **sections
+    ) -> Path:
         folder = tmp_path / name
         folder.mkdir(parents=True)
         shutil.copy(whole[0] / "metrics.jsonl", folder)
@@ -27,6 +29,7 @@ def make(whole, tiny, tmp_path):
         (folder / "config.json").write_text(json.dumps(to_dict(config)))
         if accuracy is not None:
             results = whole[1] | {"ema_test_accuracy": accuracy, "seed": config.train.seed}
+            results["ema_validation_accuracy"] = validation
             (folder / "results.json").write_text(json.dumps(results))
         return folder
 
@@ -56,6 +59,7 @@ def test_a_grid_stands_for_the_runs_of_its_points(make, tmp_path):
         for momentum in (0.8, 0.9)
         for seed in (0, 1)
     ]
+    assert expand([tmp_path / "grid"]) == runs  # that are not finished yet
     (tmp_path / "grid" / "grid.json").write_text("{}")
     assert expand([tmp_path / "grid"]) == runs
     assert read(runs[-1]).name == "optim.momentum=0.9/seed1"
@@ -149,3 +153,28 @@ def test_the_command(runs, tmp_path, capsys):
     assert "sweep, 3 runs" in page.text
     assert len(page.of("svg")) == 3
     assert all("of 5 runs" in str(chart["aria-label"]) for chart in page.of("svg"))
+
+
+def test_what_is_chosen_is_chosen_by_validation(make, tmp_path, capsys):
+    folders = [make("lucky", 0.9, 0.5), make("better", 0.8, 0.7, optim={"learning_rate": 0.2})]
+    output = tmp_path / "compare.html"
+    assert main(["compare", *map(str, folders), "--output", str(output)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["run", "validation", "averaged"]
+    assert lines[1].split()[:3] == ["better", "70.00%", "80.00%"]
+    assert "The highest validation accuracy is 70.00 %, of better." in Page(output).text
+    assert "needs other images" not in Page(output).text
+
+
+def test_accuracies_on_other_images_are_not_compared(make):
+    folders = [make("few", 0.9, 0.5), make("more", 0.8, 0.7, data={"validation_examples": 20})]
+    found = compare([read(folder) for folder in folders])
+    assert [row[0] for row in found.figures().rows] == ["few", "more"]
+    assert found.figures().head[1] == "validation"
+
+
+def test_a_run_of_another_version_is_named(make, capsys):
+    folder = make("x", 0.5)
+    (folder / "config.json").write_text('{"train": {"small_side": 24}}')
+    assert main(["compare", str(folder)]) == 2
+    assert f"{folder / 'config.json'}: train.small_side: no such field" in capsys.readouterr().err

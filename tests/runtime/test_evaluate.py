@@ -10,6 +10,7 @@ from cifar_jax.config import EvalConfig
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.score import score_variables
 from cifar_jax.runtime.trainer import Trainer
+from cifar_jax.steps import make_eval_step
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,21 @@ def test_each_image_counts_once_at_any_batch_size(tiny, variables, images, size)
     np.testing.assert_array_equal(found.confusion(), whole.confusion())
     assert found.accuracy == whole.accuracy
     assert found.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (5, 8), (50, 64)])
+def test_few_images_are_a_small_batch(tiny, variables, images, monkeypatch, count, size):
+    sizes = []
+
+    def compiled(*_):
+        step = jax.jit(make_eval_step(Trainer(tiny).model.apply, tiny.augment))
+        return lambda variables, batch: sizes.append(len(batch[0])) or step(variables, batch)
+
+    monkeypatch.setattr("cifar_jax.runtime.evaluate._compiled_step", compiled)
+    config = dataclasses.replace(tiny, eval=EvalConfig(batch_size=1000))
+    report = evaluate(config, variables, (images[0][:count], images[1][:count]))
+    assert sizes == [size]
+    assert len(report.probabilities) == count
 
 
 def test_figures_follow_from_the_probabilities(tiny, variables, images):

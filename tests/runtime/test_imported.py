@@ -82,7 +82,7 @@ def test_unless_the_file_says_otherwise(small, tmp_path):
 @pytest.mark.parametrize("mean", ["[", "7", '["a", 0, 0]', "[0, 0, 9]", '{"a": 1}'])
 def test_a_file_that_says_nonsense(small, mean, tmp_path):
     path = save(tmp_path / "x.safetensors", small, mean=mean)
-    with pytest.raises((WeightsError, ConfigError)):
+    with pytest.raises((WeightsError, ConfigError), match="mean "):
         import_torch(path, tmp_path / "network")
     assert not (tmp_path / "network").exists()
 
@@ -146,6 +146,16 @@ class Malicious:
 
     def __reduce__(self):
         return (Path.touch, (self.path,))
+
+
+def test_a_type_that_numpy_has_not(tmp_path):
+    path = tmp_path / "x.safetensors"
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0\0")
+    with pytest.raises(
+        WeightsError, match=r"x\.safetensors: its arrays must be of a type .* 'BF16'$"
+    ):
+        import_torch(path, tmp_path / "network")
 
 
 def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch):

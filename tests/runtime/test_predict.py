@@ -54,6 +54,31 @@ def test_no_more_than_a_batch_is_read_ahead(net, folder, monkeypatch):
         assert len(read) == min(-(-done // 3) * 3, 8)
 
 
+def test_one_program_for_all_batches_no_larger_than_they_are(net, folder, monkeypatch):
+    """Not one for what is left of a folder, and one image is not a batch."""
+    sizes = []
+    step = net.model.apply
+    monkeypatch.setattr(
+        "cifar_jax.runtime.evaluate._compiled_step",
+        lambda *_: lambda variables, batch: sizes.append(len(batch[0])) or evaluated(step, batch),
+    )
+    small = net._replace(config=change(net.config, eval={"batch_size": 4}))
+    paths = sorted(folder.iterdir())
+    assert len(list(predict(small, paths[:7]))) == 7
+    assert sizes == [4, 4]
+    assert len(list(predict(small, paths[:1]))) == 1
+    assert sizes == [4, 4, 1]
+
+
+def evaluated(_, batch):
+    count = len(batch[0])
+    return {
+        "correct": np.ones(count),
+        "loss": np.ones(count),
+        "probabilities": np.full((count, 10), 0.1),
+    }
+
+
 def test_a_batch_without_an_image(net, folder):
     (found,) = predict(net, [folder / "3b.png"])
     assert found.probabilities is None

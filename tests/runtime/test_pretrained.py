@@ -9,7 +9,7 @@ from safetensors import numpy as safetensors
 from tiny_runs import change
 
 import cifar_jax
-from cifar_jax.config import to_dict
+from cifar_jax.config import EvalConfig, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.models import count_params
@@ -18,6 +18,7 @@ from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.pretrained import WeightsError
+from cifar_jax.runtime.run_weights import from_run
 from cifar_jax.runtime.score import evaluate_weights
 from cifar_jax.runtime.train import train
 
@@ -86,8 +87,9 @@ def test_the_card(exported, whole, tiny):
     assert card["limits"].endswith("It is tiny.")
 
 
-def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(tiny, tmp_path):
-    config = change(tiny, model={"dtype": "bfloat16"}, train={"epochs": 1})
+def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(light, tmp_path):
+    model, train_ = {"dtype": "bfloat16"}, {"epochs": 1}
+    config = change(light, model=model, train=train_, eval={"tta": "none"})
     results = train(config, tmp_path / "run")
     card = export(tmp_path / "run", tmp_path / "net")
     net = cifar_jax.load(tmp_path / "net")
@@ -188,7 +190,7 @@ def test_weights_of_another_type(copy, dtype):
 def test_weights_that_numpy_has_no_type_for(copy):
     header = json.dumps({"a": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 2]}}).encode()
     rewrite(copy, len(header).to_bytes(8, "little") + header + b"\0\0")
-    with pytest.raises(WeightsError, match=r"weights\.safetensors: "):
+    with pytest.raises(WeightsError, match=r"weights\.safetensors: must be float32, not 'BF16'$"):
         cifar_jax.load(copy)
 
 
@@ -202,12 +204,28 @@ def test_the_epoch_of_the_results_or_none(whole, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_is_opened_without_its_best_epoch_and_says_so(whole, tiny, tmp_path):
+    run, said = shutil.copytree(whole[0], tmp_path / "run"), []
+    best = run / "checkpoints" / str(10 * whole[1]["selected_epoch"])
+    shutil.rmtree(best)
+    net = from_run(run, tiny, report=said.append)
+    assert said[-1] == f"{best}: the selected epoch's checkpoint is gone: another epoch is taken"
+    assert net.card["step"] != int(best.name)
+    assert evaluate_weights(net)["card_accuracy"] is None  # a run has no card that says one
+
+
 def test_nothing_of_the_machine_is_in_the_card(whole, tiny, tmp_path):
     run = shutil.copytree(whole[0], tmp_path / "run")
-    config = change(tiny, data={"data_dir": "/home/someone"}, model={"convolutions": "plain"})
+    config = change(
+        tiny,
+        data={"data_dir": "/home/someone"},
+        model={"convolutions": "plain"},
+        eval={"batch_size": 1000},
+    )
     (run / "config.json").write_text(json.dumps(to_dict(config)))
     card = export(run, tmp_path / "out")
     assert card["config"]["data"]["data_dir"] == "data"
+    assert tiny.eval.batch_size != card["config"]["eval"]["batch_size"] == EvalConfig().batch_size
     assert cifar_jax.load(tmp_path / "out").config.model.convolutions == "auto"
 
 

@@ -116,9 +116,9 @@ GRID = {"optim.learning-rate": ["0.1", "1e6"], "model.stem": ["8", "12"]}
 
 
 @pytest.fixture(scope="module")
-def gridded(tiny, tmp_path_factory):
+def gridded(light, tmp_path_factory):
     folder = tmp_path_factory.mktemp("grid")
-    config = change(tiny, train={"epochs": 1}, optim={"nonfinite_limit": 3})
+    config = change(light, train={"epochs": 1}, optim={"nonfinite_limit": 3})
     return folder, sweep_grid(config, GRID, [3, 4], folder, command="the command", side_by_side=4)
 
 
@@ -151,9 +151,9 @@ def test_a_point_that_diverges_is_a_row(gridded):
         assert row["ema_validation_accuracy"] is None
 
 
-def test_a_grid_is_finished_again(gridded, tiny):
+def test_a_grid_is_finished_again(gridded, light):
     folder, found = gridded
-    config = change(tiny, train={"epochs": 1}, optim={"nonfinite_limit": 3})
+    config = change(light, train={"epochs": 1}, optim={"nonfinite_limit": 3})
     again = sweep_grid(config, GRID, [3, 4], folder, command="the command", side_by_side=4)
     assert [row["ema_validation_accuracy"] for row in again["points"]] == [
         row["ema_validation_accuracy"] for row in found["points"]
@@ -169,6 +169,7 @@ def test_a_grid_is_finished_again(gridded, tiny):
             {"data.validation-examples": ["40", "0"]},
             r"data\.validation_examples must be at least 1",
         ),
+        ({"model.stages": ["8", "12"]}, r"a grid takes fields of one value, so not model\.stages"),
         ({"data.data-dir": ["a/b", "a_b"]}, r"each point once, not data\.data-dir=a_b twice"),
     ],
 )

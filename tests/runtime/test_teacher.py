@@ -10,7 +10,7 @@ import pytest
 from tiny_runs import change, read_metrics, stop
 
 from cifar_jax import load
-from cifar_jax.config import load_config
+from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime.cards import export, write_folder
 from cifar_jax.runtime.compatibility import changes
@@ -32,9 +32,9 @@ def teacher(whole, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def taught(tiny, teacher):
+def taught(light, teacher):
     return change(
-        tiny,
+        light,
         model={"stages": (8, 8)},
         distill={"teacher": str(teacher), "weight": 0.8, "temperature": 2.0},
         train={"epochs": 2},

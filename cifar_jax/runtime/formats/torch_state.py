@@ -89,19 +89,25 @@ def load(path: Path) -> State:
     normalisation: dict[str, list[float]] = {}
     try:
         if path.suffix == ".safetensors":
-            found: Any = safetensors.load(content)
+            found: Any = _load(content)
             normalisation = _normalisation(content)
         else:
             found = _unpickle(content, path)
         entry, arrays = _unwrap(found)
         variables, model = from_torch_state_dict(arrays), network_of(arrays)
-    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
-        # a KeyError: a type that numpy has not; a RecursionError: metadata without end
+    except (SafetensorError, ValueError, RecursionError) as error:  # the last: metadata without end
         raise WeightsError(f"{path}: {' '.join(str(error).split())}") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise WeightsError(f"{path}: {name} must be finite, and has a NaN or an infinity")
     return State(variables, model, entry, normalisation, hashlib.sha256(content).hexdigest())
+
+
+def _load(content: bytes) -> dict[str, np.ndarray]:
+    try:
+        return safetensors.load(content)
+    except KeyError as error:
+        raise ValueError(f"its arrays must be of a type that numpy has, not {error}") from error
 
 
 def _torch(what: str) -> ModuleType:
@@ -140,10 +146,16 @@ def _normalisation(content: bytes) -> dict[str, list[float]]:
     """Mean and std of a file that :func:`serialize` wrote; nothing of others."""
     length = int.from_bytes(content[:8], "little")
     told = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    found = {name: json.loads(told[name]) for name in ("mean", "std") if name in told}
-    for name, value in found.items():
-        if not isinstance(value, list):
-            raise ValueError(f"{name} in its metadata must be a list of numbers, not {value}")
+    found = {}
+    for name in ("mean", "std"):
+        if name in told:
+            try:
+                found[name] = json.loads(told[name])
+            except ValueError:
+                found[name] = told[name]
+            if not isinstance(found[name], list):
+                wrong = f"{found[name]!s:.40}"
+                raise ValueError(f"{name} in its metadata must be a list of numbers, not {wrong}")
     return found
 
 

@@ -1,0 +1,146 @@
+"""What users mistype, and help: commands in this process, but for a few that are real ones."""
+
+import dataclasses
+import subprocess
+
+import pytest
+from test_cli import ROOT, SMOKE, run
+
+from cifar_jax import cli
+from cifar_jax.config import Config
+from cifar_jax.runtime import compilation_cache
+
+
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    """What ``run`` does, in this process: each start of Python and its packages takes a second."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda note: None)
+
+    def here(*words):
+        status = cli.main(words)
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
+
+    return here
+
+
+def assert_refused(done, message):
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--config configs/200k.py --train.epoch 3", "did you mean --train.epochs?"),
+        (
+            "--config configs/200k.py --optim.learning-rate nan",
+            "between 1e-12 and 1000000, not nan",
+        ),
+        ("--config configs/200k.py --augment.mixup 1.5", "between 0 and 1, not 1.5"),
+        ("--config configs/200k.py --optim.warmup 2", "between 0 and 1, not 2.0"),
+        ("--config configs/200k.py --train.batch-size 60000", "at most the 45000 images"),
+        ("--config configs/absent.py", "configs/absent.py: no such config file"),
+        ("--config", "expected one argument"),
+        ("", "--config is required"),
+        ("eval", "--workdir, --weights or --config is required"),
+        ("eval --weights nowhere --workdir x", "--weights: cannot be together with --workdir"),
+        (
+            "eval --weights pretrained/200k_quick --split validation",
+            "there is no validation split: data.validation_examples is 0",
+        ),
+        (
+            "eval --weights pretrained/200k_quick --pictures main.py",
+            "main.py: cannot be made: File exists",
+        ),
+        ("sweep --config configs/smoke.py --seeds 1 2 1", "seeds must be at least one and differ"),
+        ("sweep --config configs/smoke.py --seeds -1", "train.seed must be between 0 and"),
+        ("sweep --config configs/smoke.py --train.seed 3", "--train.seed: a sweep takes --seeds"),
+        ("sweep --config configs/smoke.py --seeds x", "invalid int value: 'x'"),
+        (
+            "sweep --config configs/smoke.py --grid optim.momentum",
+            "--grid must be FIELD=VALUE,VALUE",
+        ),
+        ("sweep --config configs/smoke.py --grid optim.momentm=0.1", "did you mean --optim.moment"),
+        ("sweep --config configs/smoke.py --grid optim.momentum=x", "momentum"),
+        ("sweep --config configs/smoke.py --grid train.seed=1,2", "--train.seed: a sweep takes"),
+        ("train --config configs/smoke.py --processes 2", "--process belong together"),
+        (
+            "train --config configs/smoke.py --coordinator a:1 --processes 2 --process 2",
+            "--process must be from 0 to 1, not 2",
+        ),
+        (
+            "train --config configs/smoke.py --coordinator a --processes 2 --process 1",
+            "--coordinator must be HOST:PORT, not 'a'",
+        ),
+        ("sweep --config configs/smoke.py --side-by-side 0", "must be at least 1, not 0"),
+        ("predict", "FILE or FOLDER is required"),
+        ("predict nowhere --weights nowhere", "nowhere: cannot be read: No such file"),
+        ("predict tests --weights nowhere", "tests: there is no image"),
+        ("predict README.md", "--weights or --workdir is required"),
+        ("predict README.md --weights nowhere --top 11", "between 1 and 10, not 11"),
+        ("predict README.md --eval.tta flip --weights nowhere", "the option of predict is --tta"),
+        ("predict x --csv --json", "--json: not allowed with argument --csv"),
+        (
+            "predict README.md --eval.batch-siz 32 --weights pretrained/200k_quick",
+            "--eval.batch-siz: no such option; did you mean --eval.batch-size?",
+        ),
+        ("export --workdir nowhere", "--workdir and --output are required"),
+        ("export --workdir nowhere --output x", "nowhere/config.json: cannot be read"),
+        ("export --workdir x --output x --train.seed 1", "--train.seed: no such option"),
+        ("summary --config configs/200k_best.py --picture x.png", "must be separable, not preact"),
+        ("eval --workdir nowhere", "nowhere/config.json: cannot be read: No such file"),
+        ("eval --workdir nowhere --split train", "invalid choice: 'train'"),
+        ("summary --workdir x --config configs/200k.py", "--workdir: no such option"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(run_here, words, message):
+    assert_refused(run_here(*words.split()), message)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("trian --config configs/200k.py", "trian: no such command; there are train, sweep"),
+        ("eval --weights nowhere", "nowhere/card.json: cannot be read: No such file"),
+        ("train --config configs/smoke.py --distributed", "the processes do not meet"),
+    ],
+)
+def test_mistakes_of_a_process(words, message):
+    assert_refused(run(*words.split()), message)
+
+
+def test_an_unusable_workdir(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run(*SMOKE, "--workdir", tmp_path / "file" / "run")
+    assert_refused(done, "cannot be a workdir: Not a directory")
+
+
+COMMANDS = ("train", "sweep", "eval", "predict", "import-torch", "summary", "data")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_lists_every_field(run_here, command):
+    done = run_here(command, "--help") if command else run("--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for section in dataclasses.fields(Config):
+        for field in dataclasses.fields(getattr(Config(), section.name)):
+            assert f"--{section.name}.{field.name.replace('_', '-')}" in done.stdout
+
+
+def test_why_a_folder_has_no_image(run_here, tmp_path, monkeypatch):
+    def walk(path, onerror):
+        onerror(PermissionError(13, "Permission denied", str(path)))
+        return iter(())
+
+    monkeypatch.setattr("cifar_jax.data.image.os.walk", walk)
+    done = run_here("predict", str(tmp_path), "--weights", "nowhere")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"main.py: {tmp_path}: cannot be read: Permission denied",
+        f"main.py: {tmp_path}: there is no image",
+    ]
