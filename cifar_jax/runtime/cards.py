@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 from safetensors import numpy as safetensors
 
-from cifar_jax.config import Config, DataConfig, EvalConfig, portable, to_dict
+from cifar_jax.config import Config, DataConfig, portable, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import ConfigError
@@ -51,8 +51,8 @@ def export(
     """Make a folder of weights and card of a finished run's selected epoch, averaged weights.
 
     They are for float32: those of a run in another type are scored once more, in float32. The
-    card's config is the run's, whose SHA-256 it has, but for what belongs to the machine: dtype,
-    convolutions, ``data.data_dir`` and ``eval.batch_size``.
+    card's config is the run's, whose SHA-256 it has, but for dtype, convolutions and
+    ``data.data_dir``.
 
     Args:
       workdir: of the run.
@@ -89,7 +89,6 @@ def export(
         config,
         data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
         model=dataclasses.replace(config.model, convolutions="auto", dtype="float32"),
-        eval=dataclasses.replace(config.eval, batch_size=EvalConfig().batch_size),
     )
     if trained != config.model.dtype:
         test = load_inputs(run.read_config(), report=report).test

@@ -42,8 +42,11 @@ def restore_selected(
     if step is None:
         history = checkpoint.read_progress(last)["history"]
         min_delta = trainer.config.train.min_delta
-        if history and (best := selected(history, min_delta))["step"] not in saved:
-            gone = run.checkpoints / str(best["step"])
+        wanted = selected(history, min_delta)["step"] if history else None
+        if run.results.exists():
+            wanted = run.read_results()["selected_epoch"] * trainer.config.steps_per_epoch
+        if wanted is not None and wanted not in saved:
+            gone = run.checkpoints / str(wanted)
             report(f"{gone}: the selected epoch's checkpoint is gone: another epoch is taken")
             history = [row for row in history if row["step"] in saved]
         if not history:

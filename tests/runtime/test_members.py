@@ -103,7 +103,7 @@ def test_numbers_of_each_member(config, resident, vectorized):
     assert sums[1]["loss"] == pytest.approx(one["loss"], rel=1e-3)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(states[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2)
-    assert sums[0]["loss"] != pytest.approx(one["loss"], rel=1e-2)
+    assert sums[0]["loss"] != pytest.approx(one["loss"], rel=5e-3)
 
 
 def test_what_cannot_be_side_by_side(config):

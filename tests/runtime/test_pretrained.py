@@ -9,7 +9,7 @@ from safetensors import numpy as safetensors
 from tiny_runs import change
 
 import cifar_jax
-from cifar_jax.config import EvalConfig, to_dict
+from cifar_jax.config import to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.models import count_params
@@ -216,16 +216,10 @@ def test_a_run_is_opened_without_its_best_epoch_and_says_so(whole, tiny, tmp_pat
 
 def test_nothing_of_the_machine_is_in_the_card(whole, tiny, tmp_path):
     run = shutil.copytree(whole[0], tmp_path / "run")
-    config = change(
-        tiny,
-        data={"data_dir": "/home/someone"},
-        model={"convolutions": "plain"},
-        eval={"batch_size": 1000},
-    )
+    config = change(tiny, data={"data_dir": "/home/someone"}, model={"convolutions": "plain"})
     (run / "config.json").write_text(json.dumps(to_dict(config)))
     card = export(run, tmp_path / "out")
     assert card["config"]["data"]["data_dir"] == "data"
-    assert tiny.eval.batch_size != card["config"]["eval"]["batch_size"] == EvalConfig().batch_size
     assert cifar_jax.load(tmp_path / "out").config.model.convolutions == "auto"
 
 

@@ -206,10 +206,11 @@ def test_out_of_memory_is_one_line(tiny, tmp_path, monkeypatch):
         " is out of memory with train.batch_size 20: try --train.batch-size 10"
     )
 
+    images, labels = np.zeros((64, 32, 32, 3), np.uint8), np.zeros(64, np.uint8)
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "_compiled_step", lambda *_: exhausted)
         with pytest.raises(environment.OutOfMemory) as error:
-            evaluate.evaluate(tiny, {}, (np.zeros((1, 32, 32, 3), np.uint8), np.zeros(1, np.uint8)))
+            evaluate.evaluate(tiny, {}, (images, labels))
     assert str(error.value).endswith(
         " is out of memory with eval.batch_size 64: try eval.batch_size 32"
     )

@@ -38,6 +38,7 @@ def test_a_signal_takes_effect_after_the_block(heard, signum):
 
 
 @BOTH
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_a_signal_inside_of_the_garbage_collector_is_not_lost(signum, monkeypatch):
     """Where Python drops exceptions; jax has a callback there. A collection can take its time."""
     monkeypatch.setattr(signals, "AGAIN", 2 * signals.TOGETHER)
