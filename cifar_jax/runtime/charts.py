@@ -3,7 +3,7 @@
 import contextlib
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
@@ -25,6 +25,7 @@ from cifar_jax.runtime.figures import (
     draw_curves,
     new_figure,
 )
+from cifar_jax.runtime.reliability import Bars, draw_reliability
 
 ORANGE, SKY, PURPLE = "#E69F00", "#56B4E9", "#CC79A7"
 COLORS = {  # of figures, and what they are on a page; page.css has the values
@@ -88,28 +89,16 @@ def overlay(lines: Sequence[tuple[History, str, str]], key: str, alt: str) -> st
     return svg(figure, key, alt)
 
 
-def reliability(bars: Mapping[str, np.ndarray], alt: str) -> str:
-    """How often the network is right at each confidence, and how many images are there, as SVG.
+def reliability(bars: Bars, alt: str) -> str:
+    """The panels of ``reliability.reliability_figure``, as SVG.
 
     Args:
       bars: of ``Report.reliability``.
       alt: what it shows, for those who do not see it.
     """
-    count = len(bars["images"])
-    full = bars["images"] > 0
     with new_figure(400, 420) as figure, rc_context(SMALL):
         figure.set_layout_engine("constrained")
-        above, below = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-        options: dict[str, Any] = {"width": 0.9 / count, "align": "center"}
-        middle = (np.arange(count)[full] + 0.5) / count
-        above.bar(middle, bars["accuracy"][full] * 100, color=BLUE, **options)
-        above.plot([0, 1], [0, 100], color="black", ls="--", lw=1.2)
-        above.set(ylim=(0, 100), ylabel="right [%]")
-        shares = bars["images"][full] / bars["images"].sum()
-        below.bar(middle, shares * 100, color=GREY, **options)
-        below.set(xlim=(0, 1), xlabel="confidence", ylabel="images [%]")
-        for axes in (above, below):
-            axes.grid(axis="y")
+        draw_reliability(figure, bars)
     return svg(figure, "reliability", alt)
 
 

@@ -75,7 +75,7 @@ def classes(confusion: np.ndarray, split: str) -> Section:
         "Classes",
         page.paragraph(
             f"Each row of the matrix has the {split} images of one class, each column those that "
-            "the network takes for a class; the darker a field, the larger its share of the row."
+            "the network takes for a class; the bluer a field, the larger its share of the row."
         )
         + f'<div class="beside"><div>{matrix}</div><div>{_bars(confusion, rows)}</div></div>',
     )
@@ -146,9 +146,10 @@ def confidence(seen: Seen, error: float) -> Section:
         )
         + page.paragraph(
             "Each bar is the share of right answers among images of about the same confidence, "
-            "which is the probability of the predicted class. Where a bar ends above the dashed "
-            "line, the network is right more often than it claims; below it, less often. The lower "
-            "panel has the share of all images at each confidence; bars of few images say little."
+            "which is the probability of the predicted class; hatched is its distance to the "
+            "mean confidence. Where a bar ends above the dashed line, the network is right more "
+            "often than it claims; below it, less often. The lower panel has the images at each "
+            "confidence; bars of few images say little."
         )
         + "</div></div>",
     )
