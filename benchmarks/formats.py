@@ -85,7 +85,7 @@ def make(
         sizes[kind] = write(net, folder / f"network.{kind}", kind).size
         opened[kind] = load(folder / f"network.{kind}")
     networks: dict[int, dict[str, Network]] = {}
-    for batch in batches:  # predict fills up its batches: here they are full
+    for batch in batches:  # all of a call at once
         evaluation = dataclasses.replace(net.config.eval, batch_size=batch)
         config = dataclasses.replace(net.config, eval=evaluation)
         networks[batch] = {"safetensors": net._replace(config=config).predict, **opened}

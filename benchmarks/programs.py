@@ -31,7 +31,7 @@ def compile_program(
 ) -> Program:
     """Trace and compile a function for these arguments."""
     started = time.perf_counter()
-    with cache_lookups() as hits:
+    with cache_lookups() as found:
         compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
     seconds = time.perf_counter() - started
     project.return_freed_memory()
@@ -40,7 +40,7 @@ def compile_program(
     return Program(
         compiled,
         seconds,
-        any(hits[-1:]),
+        any(found[-1:]),
         int(memory.temp_size_in_bytes) if memory else 0,
         float(cost.get("flops", 0.0)),
         float(cost.get("bytes accessed", 0.0)),

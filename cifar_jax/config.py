@@ -25,7 +25,7 @@ from cifar_jax.sections import (
 IMAGE_SHAPE = (IMAGE_SIDE, IMAGE_SIDE, 3)
 TRAIN_IMAGES = 50_000  # in the training set of CIFAR-10
 MOST_STEPS = 2**31 - 1  # of a run: the step is an int32
-MOST_SYNTHETIC = 200_000  # images: they take 12 bytes a pixel while they are made
+MOST_SYNTHETIC = 100_000  # images: they take 4 GB while they are made
 SYNTHETIC_IMAGES = 5_000  # trained on when data.source is synthetic and data.train-examples is 0
 
 
@@ -112,8 +112,10 @@ def validate(config: Config) -> Config:
     """Check types, ranges and fields that must fit together; returns ``config`` unchanged."""
     check_sections(config)
     data, train, augment, optim = config.data, config.train, config.augment, config.optim
-    most = MOST_SYNTHETIC if data.source == "synthetic" else TRAIN_IMAGES
-    if (total := data.train_examples + data.validation_examples) > most:
+    most, total = TRAIN_IMAGES, data.train_examples + data.validation_examples
+    if data.source == "synthetic":
+        most, total = MOST_SYNTHETIC, config.train_images + data.validation_examples
+    if total > most:
         raise ConfigError(
             f"data.train_examples + data.validation_examples must be at most {most}, not {total}"
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from cifar_jax.errors import ConfigError
@@ -15,8 +16,8 @@ class Range:
     high: float = math.inf
 
     def __contains__(self, value: float) -> bool:
-        """Whether ``value`` lies in the interval; NaN and infinities never do."""
-        return self.low <= value <= self.high and abs(value) != math.inf
+        """Whether ``value`` lies in the interval; NaN, and what no float can be, never do."""
+        return self.low <= value <= self.high and abs(value) <= sys.float_info.max
 
     def __str__(self) -> str:
         """The interval as a requirement: ``at least 1``, ``between 0 and 1``."""

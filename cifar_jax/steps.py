@@ -157,8 +157,10 @@ def make_train_chunk(
     Returns:
       ``(state, key, images, labels) -> (state, metrics)`` for a resident training set, images
       uint8 [N, H, W, C]. The order of an epoch is a permutation that depends on the key and the
-      epoch; images beyond the last whole batch wait for another epoch. Metrics are summed. It
-      raises ValueError where the steps do not divide those of an epoch.
+      epoch; images beyond the last whole batch wait for another epoch. Metrics are summed.
+
+    Raises:
+      ValueError: by the function, where its steps do not divide those of an epoch.
     """
 
     def train_chunk(

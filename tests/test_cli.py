@@ -176,7 +176,9 @@ def test_report_and_compare(smoke, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert lines[1].split()[::2][:2] == ["smöke", f"{accuracy:.2%}"]  # after that of validation
+    assert lines[0].split()[:3] == ["run", "validation", "averaged"]
+    name, _, averaged, *_ = lines[1].split()
+    assert (name, averaged) == ("smöke", f"{accuracy:.2%}")
     assert lines[2].split() == ["new", "unfinished", "0", "of", "8"]
     assert lines[-1] == str(tmp_path / "compare.html")
     assert "2 runs side by side" in (tmp_path / "compare.html").read_text(encoding="utf-8")

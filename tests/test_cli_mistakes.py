@@ -81,6 +81,7 @@ def assert_refused(done, message):
         ("predict nowhere --weights nowhere", "nowhere: cannot be read: No such file"),
         ("predict tests --weights nowhere", "tests: there is no image"),
         ("predict README.md", "--weights or --workdir is required"),
+        ("predict README.md --weights a --workdir b", "--weights: cannot be together with --work"),
         ("predict README.md --weights nowhere --top 11", "between 1 and 10, not 11"),
         ("predict README.md --eval.tta flip --weights nowhere", "the option of predict is --tta"),
         ("predict x --csv --json", "--json: not allowed with argument --csv"),

@@ -98,7 +98,11 @@ def test_overrides():
         ("--data.train-examples 45001", "must be at most 50000, not 50001"),
         (
             "--data.source synthetic --data.train-examples 1000000",
-            "must be at most 200000, not 1005000",
+            "must be at most 100000, not 1005000",
+        ),
+        (
+            "--data.source synthetic --data.validation-examples 100000",
+            "must be at most 100000, not 105000",
         ),
         ("--train.seed -1", "train.seed must be between 0 and"),
         ("--model.stages", "model.stages must be a tuple of at least one number, not ()"),
@@ -196,6 +200,8 @@ def test_equal_configs_have_one_hash():
     other = Config(optim=OptimConfig(clip_norm=0.0), augment=AugmentConfig(std=(1.0, 1.0, 1.0)))
     assert whole == other
     assert whole.sha256 == other.sha256 != Config().sha256
+    with pytest.raises(ConfigError, match=r"^optim\.clip_norm must be at least 0, not 1000"):
+        validate(Config(optim=OptimConfig(clip_norm=10**400)))
 
 
 def test_hash_depends_on_every_field():

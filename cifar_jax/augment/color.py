@@ -59,6 +59,9 @@ def adjust_brightness_contrast(
     Returns:
       Images of the same shape and dtype, in [0, 1].
 
+    Raises:
+      TypeError: if the images are integers.
+
     >>> gray = jnp.full((1, 1, 1, 3), 0.5)
     >>> out = adjust_brightness_contrast(
     ...     gray, brightness=jnp.array([0.1]), contrast=jnp.array([0.2])
@@ -124,6 +127,9 @@ def shift_hsv(
     Returns:
       Images of the same shape and dtype, in [0, 1].
 
+    Raises:
+      TypeError: if the images are integers.
+
     Reference: ``shift_hsv`` of Albumentations 2.0.8.
     """
     require_floating(images=images)
@@ -151,6 +157,7 @@ def rgb_to_hsv(images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     >>> print(h, s, v)
     [2.] [1.] [0.5]
     """
+    require_floating(images=images)
     red, green, blue = images[..., 0:1], images[..., 1:2], images[..., 2:3]
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
@@ -197,6 +204,9 @@ def normalize(
 
     Returns:
       Images of the same shape and dtype.
+
+    Raises:
+      TypeError: if the images are integers.
 
     >>> print(normalize(jnp.full((1, 1, 1, 2), 0.5), mean=(0.5, 0.25), std=(0.25, 0.25))[0, 0, 0])
     [0. 1.]

@@ -1,4 +1,4 @@
-"""What every operation here asks of its arrays: integers would be rounded to on the way out."""
+"""What operations that compute with values ask of them: a result would be cut to an integer."""
 
 import jax
 import jax.numpy as jnp

@@ -169,6 +169,7 @@ def affine(
       Images of the same shape and dtype.
 
     Raises:
+      TypeError: if the images are integers.
       ValueError: if the border is neither of the two.
 
     Reference: the matrix of ``Affine`` in Albumentations 2.0.8, warped as ``cv2.warpAffine`` does.

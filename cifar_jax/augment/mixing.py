@@ -93,7 +93,7 @@ def ricap(
       key: random key.
       images: [B, H, W, C].
       targets: [B, K], each row sums to 1.
-      beta: both parameters of the Beta distribution of the corner.
+      beta: both parameters of the Beta distribution of the corner, above 0.
 
     Returns:
       Images and targets of the same shapes and dtypes.

@@ -11,7 +11,7 @@ from cifar_jax.errors import ConfigError
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=Path, nargs="*", help="folders of runs or of sweeps")
+    parser.add_argument("runs", type=Path, nargs="*", help="folders of runs, sweeps or grids")
     add_page(parser, "compare.html")
 
 

@@ -60,7 +60,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     else:
         find = functools.partial(evaluate_weights, open_network(options, overrides))
     if options.pictures:
-        _make(options.pictures)  # before the work, which it may be in vain for
+        _make(options.pictures)  # before the work, which would be lost
     found = find(
         split=options.split,
         all_views=options.all_views,

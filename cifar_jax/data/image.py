@@ -124,11 +124,16 @@ def _suffixes() -> frozenset[str]:
 
 
 def _to_array(image: "Image.Image") -> np.ndarray:
-    from PIL import Image, ImageOps
+    from PIL import ExifTags, Image
 
     image.load()
+    turns, orientation = Image.Transpose, 1
     with contextlib.suppress(Exception):  # of any kind: the pixels are there, EXIF is damaged
-        image = ImageOps.exif_transpose(image)
+        orientation = int(image.getexif()[ExifTags.Base.Orientation])
+    upright = {2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM}
+    upright |= {5: turns.TRANSPOSE, 6: turns.ROTATE_270, 7: turns.TRANSVERSE, 8: turns.ROTATE_90}
+    if orientation in upright:
+        image = image.transpose(upright[orientation])
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     image = image.crop((left, top, left + side, top + side))

@@ -124,7 +124,10 @@ def compare(records: Sequence[Record]) -> Comparison:
     ]
     finished = [record for record in records if record.results]
     data = [record.config.data for record in finished]
-    held_out = {(d.source == "synthetic", d.validation_examples, d.split_seed) for d in data}
+    held_out = {
+        (d.validation_examples, d.split_seed, d.source == "synthetic" and d.train_examples)
+        for d in data
+    }
     known = all(r.results and r.results[VALIDATION] is not None for r in finished)
     by = VALIDATION if known and len(held_out) == 1 else RESULT
     ordered = sorted(records, key=lambda r: -r.results[by] if r.results else 1)
@@ -172,28 +175,26 @@ def comparison_page(found: Comparison) -> str:
     parts = [page.table(*found.figures(), "numbers")]
     if means.rows:
         parts.append("<h3>Over seeds</h3>" + page.table(*means, "numbers"))
-    parts.append(
-        page.paragraph(
-            "validation: accuracy of the averaged weights on held-out training images, by which "
-            "the epoch is taken. averaged, plain, tta: test accuracy of these, of the weights of "
-            "the last step of the same epoch, and of the averaged ones with test-time "
-            "augmentation. loss [nats] and calibration error are of the averaged weights. epoch: "
-            "the one that is taken, of those trained; of a run that is not finished those "
-            "trained, of all.",
-            "soft",
-        )
+    columns = (
+        "averaged, plain, tta: test accuracy of the averaged weights, of those of the last step of "
+        "the same epoch, and of the averaged ones with test-time augmentation. loss [nats] and "
+        "calibration error are of the averaged weights. epoch: the one that is taken, of those "
+        "trained; of a run that is not finished those trained, of all."
     )
+    if "validation" in found.columns():
+        columns = f"validation: of the averaged weights, by which the epoch is taken. {columns}"
+    parts.append(page.paragraph(columns, "soft"))
     sections = [Section("figures", "Figures", "\n".join(parts)), _curves(found)]
     if settings.rows:
         sections.append(Section("config", "What differs", page.table(*settings)))
     best, count = found.records[0], len(found.records)
     lead = "No run is finished."
     if best.results:
-        of_what = "validation" if found.by == VALIDATION else "test"
-        lead = (
-            f"The highest {of_what} accuracy is {percent(best.results[found.by])}, of {best.name}."
-        )
-        if count > 1 and found.by == RESULT:
+        lead = f"The highest test accuracy is {percent(best.results[RESULT])}, of {best.name}."
+        if found.by == VALIDATION:
+            lead = f"The highest validation accuracy is {percent(best.results[VALIDATION])}, of "
+            lead += f"{best.name}, whose test accuracy is {percent(best.results[RESULT])}."
+        elif count > 1:
             lead += " A recipe that is chosen by this needs other images to be judged by."
     state = f"Comparison, made {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     title = f"{count} runs side by side" if count > 1 else best.name

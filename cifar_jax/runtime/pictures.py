@@ -71,12 +71,10 @@ def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, lis
         flipped = augment.alternating_flip(stream_key(key, "flip"), batch[0], numbers, 0)
         batch = (flipped, batch[1])
 
-    def see(
-        key: jax.Array, step: jax.Array, batch: steps.Batch
-    ) -> Any:  # one program for all seeds
+    @jax.jit  # one program for all seeds
+    def see(key: jax.Array, step: jax.Array, batch: steps.Batch) -> Any:
         return steps.augmented_batch(key, step, batch, config.augment, num_classes=len(CLASS_NAMES))
 
-    see = jax.jit(see)
     rows: dict[str, tuple[np.ndarray, list[str]]] = {}
     mean, std = np.array(config.augment.mean, np.float32), np.array(config.augment.std, np.float32)
     shares = (config.augment.ricap, config.augment.mixup, config.augment.cutmix)

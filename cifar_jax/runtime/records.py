@@ -7,26 +7,18 @@ from typing import Any, NamedTuple
 
 from cifar_jax.config import Config
 from cifar_jax.errors import ConfigError
+from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.history import Row, selected
 from cifar_jax.runtime.workdir import Workdir
 
 NEEDED = {  # of results.json
-    *(
-        "confusion",
-        "epochs",
-        "ema_test_loss",
-        "test_images",
-        "seconds",
-        "multiply_adds",
-        "seed",
-        "date",
-    ),
+    *("confusion", "ema_test_loss", "test_images", "seconds", "multiply_adds", "seed", "date"),
     *("versions", "device", "command", "config_sha256", "weights_sha256"),
 }
 NUMBERS = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OLDER: dict[str, Any] = {  # what the first versions did not write
     "ema_test_calibration_error": None,
-    "ema_validation_accuracy": None,
+    VALIDATION: None,
     "convolutions": "not recorded",
     "config_changes": [],
     "environment_changes": [],
@@ -74,11 +66,11 @@ def read(folder: Path) -> Record:
         results = OLDER | run.read_results()
         if missing := NEEDED - set(results):
             raise ConfigError(f"{run.results}: has no {min(missing)}: not a run's results")
-        for key in NUMBERS:
-            if not isinstance(results[key], int | float):
-                raise ConfigError(
-                    f"{run.results}: {key} must be a number, not {results[key]!r:.40}"
-                )
+        for key in (*NUMBERS, VALIDATION):
+            value = results[key]
+            optional = key == VALIDATION and value is None
+            if not isinstance(value, int | float) and not optional:
+                raise ConfigError(f"{run.results}: {key} must be a number, not {value!r:.40}")
     path = folder.resolve()
     name = path.name if seed_of(path) is None else f"{path.parent.name}/{path.name}"
     return Record(name, run, config, run.read_metrics(), results)
@@ -102,13 +94,15 @@ def _runs_of(folder: Path) -> Iterator[Path]:
     seeds = {seed: path for path in inside if (seed := seed_of(path)) is not None}
     points = [path for path in inside if "=" in path.name]  # of a grid, finished or not
     if seeds:
-        paths = [path for _, path in sorted(seeds.items())]
-        begun = [path for path in paths if Workdir(path).config.exists()]
-        yield from begun or paths
-    elif points:
-        for point in points:
-            yield from _runs_of(point)
+        yield from _begun([path for _, path in sorted(seeds.items())])
+    elif points and points == inside:
+        yield from _begun([run for point in points for run in _runs_of(point)])
     elif (folder / "grid.json").exists():
         raise ConfigError(f"{folder} has a grid.json, but no folder of a run")
     else:
         yield folder
+
+
+def _begun(runs: list[Path]) -> list[Path]:
+    """Those that have begun; all if none has."""
+    return [run for run in runs if Workdir(run).config.exists()] or runs

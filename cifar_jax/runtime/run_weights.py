@@ -42,16 +42,18 @@ def restore_selected(
     if step is None:
         history = checkpoint.read_progress(last)["history"]
         min_delta = trainer.config.train.min_delta
-        wanted = selected(history, min_delta)["step"] if history else None
-        if run.results.exists():
-            wanted = run.read_results()["selected_epoch"] * trainer.config.steps_per_epoch
-        if wanted is not None and wanted not in saved:
-            gone = run.checkpoints / str(wanted)
-            report(f"{gone}: the selected epoch's checkpoint is gone: another epoch is taken")
-            history = [row for row in history if row["step"] in saved]
         if not history:
             raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")
-        step = int(selected(history, min_delta)["step"])
+        wanted = selected(history, min_delta)["step"]
+        if run.results.exists():  # the checkpoint may be of an earlier epoch
+            wanted = run.read_results()["selected_epoch"] * trainer.config.steps_per_epoch
+        if wanted not in saved:
+            gone = run.checkpoints / str(wanted)
+            report(f"{gone}: the selected epoch's checkpoint is gone: another epoch is taken")
+        left = [row for row in history if row["step"] in saved]
+        if not left:
+            raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")
+        step = int(selected(left, min_delta)["step"])
     if step not in saved:
         found = ", ".join(map(str, saved))
         raise checkpoint.CheckpointError(f"{run.checkpoints}/{step}: no such step; found {found}")
@@ -71,7 +73,7 @@ def from_run(
       workdir: of the run.
       config: of the run; only "eval" and fields that decide no result may differ.
       step: of the checkpoint; that of the selected epoch by default.
-      report: told each damaged checkpoint that is passed over.
+      report: see :func:`restore_selected`.
 
     Returns:
       The network; its card holds the workdir and the step.

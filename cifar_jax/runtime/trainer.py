@@ -152,11 +152,11 @@ class Trainer:
     @contextlib.contextmanager
     def _compiling(self) -> Iterator[None]:
         started = time.monotonic()
-        with cache_lookups() as hits:
+        with cache_lookups() as found:
             yield
         environment.return_freed_memory()
         self.compile_seconds += time.monotonic() - started
-        self.loaded = any(hits[-1:])  # the chunk's, which comes last
+        self.loaded = any(found[-1:])  # the chunk's, which comes last
 
     def train_epoch(
         self,

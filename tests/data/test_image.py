@@ -2,7 +2,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 import cifar_jax
 from cifar_jax.data import image as image_module
@@ -205,6 +205,16 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
     said = []
     assert find_images([tmp_path], said.append) == [tmp_path / "a.png"]
     assert said == [f"{tmp_path / 'secret'}: cannot be read: Permission denied"]
+
+
+def test_an_orientation_is_heard_among_damaged_exif(tmp_path, pixels):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "maker", 6
+    content = exif.tobytes().replace(b"\x01\x0f", b"\x01\x00")  # the width of the image: text
+    path = save(pixels, tmp_path / "a.png", exif=content)
+    with Image.open(path) as image, pytest.raises(Exception, match="not an integer"):
+        ImageOps.exif_transpose(image)  # which would write it back
+    np.testing.assert_array_equal(read_image(path), np.rot90(pixels, -1))
 
 
 def test_damaged_exif_is_left_out(tmp_path, pixels):

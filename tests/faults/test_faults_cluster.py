@@ -19,10 +19,10 @@ EPOCHS = 12
 MAIN = """
 import sys
 from cifar_jax.runtime import cluster
-cluster.HEARTBEAT = 10  # seconds: a death is seen sooner
+cluster.HEARTBEAT = 20  # seconds: a death is seen sooner
 from cifar_jax.cli import main
 sys.exit(main(sys.argv[1:]))
-"""  # main.py does as much
+"""  # as main.py
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def epoch(folder: Path) -> None:
 def batch(folder: Path) -> None:
     """What the network sees of a batch that is spread over the devices, image by image.
 
-    With all operations, also those that CONFIG does without; RICAP by itself.
+    With the default ones, also where CONFIG does without; RICAP by itself.
     """
     mesh = Mesh(np.array(jax.devices()), ("data",))
     spread = NamedSharding(mesh, PartitionSpec("data"))

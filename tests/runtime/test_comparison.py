@@ -59,7 +59,11 @@ def test_a_grid_stands_for_the_runs_of_its_points(make, tmp_path):
         for momentum in (0.8, 0.9)
         for seed in (0, 1)
     ]
+    begun = tmp_path / "grid" / "optim.momentum=0.95" / "seed0"
+    begun.mkdir(parents=True)
     assert expand([tmp_path / "grid"]) == runs  # that are not finished yet
+    begun.rmdir()
+    begun.parent.rmdir()
     (tmp_path / "grid" / "grid.json").write_text("{}")
     assert expand([tmp_path / "grid"]) == runs
     assert read(runs[-1]).name == "optim.momentum=0.9/seed1"
@@ -162,7 +166,7 @@ def test_what_is_chosen_is_chosen_by_validation(make, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split()[:3] == ["run", "validation", "averaged"]
     assert lines[1].split()[:3] == ["better", "70.00%", "80.00%"]
-    assert "The highest validation accuracy is 70.00 %, of better." in Page(output).text
+    assert "is 70.00 %, of better, whose test accuracy is 80.00 %." in Page(output).text
     assert "needs other images" not in Page(output).text
 
 
@@ -178,3 +182,9 @@ def test_a_run_of_another_version_is_named(make, capsys):
     (folder / "config.json").write_text('{"train": {"small_side": 24}}')
     assert main(["compare", str(folder)]) == 2
     assert f"{folder / 'config.json'}: train.small_side: no such field" in capsys.readouterr().err
+
+
+def test_a_folder_of_other_runs_is_no_grid(make, tmp_path):
+    make("several/lr=0.1", 0.5)
+    make("several/plain", 0.6)
+    assert expand([tmp_path / "several"]) == [tmp_path / "several"]  # which is refused

@@ -16,7 +16,7 @@ import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from cifar_jax import cli
-from cifar_jax.runtime import compilation_cache, pictures, score
+from cifar_jax.runtime import compilation_cache, score
 from cifar_jax.runtime import train as train_module
 from cifar_jax.runtime.compilation_cache import (
     MAX_BYTES,
@@ -117,7 +117,6 @@ def programs() -> dict[str, bytes]:
 
 
 def test_cold_warm_damaged_and_without_are_the_same_run(home, bare, tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "draw_pictures", lambda *_: None)
     notes = []
 
     def run(name: str) -> tuple[str, bool]:

@@ -57,10 +57,9 @@ def test_no_more_than_a_batch_is_read_ahead(net, folder, monkeypatch):
 def test_one_program_for_all_batches_no_larger_than_they_are(net, folder, monkeypatch):
     """Not one for what is left of a folder, and one image is not a batch."""
     sizes = []
-    step = net.model.apply
     monkeypatch.setattr(
         "cifar_jax.runtime.evaluate._compiled_step",
-        lambda *_: lambda variables, batch: sizes.append(len(batch[0])) or evaluated(step, batch),
+        lambda *_: lambda _, batch: sizes.append(len(batch[0])) or evaluated(batch),
     )
     small = net._replace(config=change(net.config, eval={"batch_size": 4}))
     paths = sorted(folder.iterdir())
@@ -70,7 +69,7 @@ def test_one_program_for_all_batches_no_larger_than_they_are(net, folder, monkey
     assert sizes == [4, 4, 1]
 
 
-def evaluated(_, batch):
+def evaluated(batch):
     count = len(batch[0])
     return {
         "correct": np.ones(count),

@@ -3,6 +3,7 @@
 import concurrent.futures
 import errno
 import fcntl
+import json
 import shutil
 
 import jax
@@ -118,6 +119,29 @@ def test_checkpoints_that_are_gone_are_not_forgotten(tiny, tmp_path, monkeypatch
     with pytest.raises(checkpoint.CheckpointError, match=message):
         train(tiny, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("accuracies", [(0.1, 0.4, 0.3, 0.5), (0.1, 0.3, 0.4, 0.5)])
+def test_evaluation_takes_the_best_of_what_is_left(whole, tiny, tmp_path, accuracies):
+    """Of the whole checkpoints: here that of the third epoch, whatever was pruned or is damaged."""
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    for path in checkpoint.steps(run / "checkpoints").values():
+        if int(path.name) < 30:
+            shutil.rmtree(path)
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps(results | {"selected_epoch": 4}))
+    read = checkpoint.read_progress
+
+    def other(path):
+        progress = read(path)
+        for row, accuracy in zip(progress["history"], accuracies, strict=False):
+            row["ema_validation_accuracy"] = accuracy
+        return progress
+
+    (run / "checkpoints" / "40" / "progress.json").write_text("")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "read_progress", other)
+        assert score.evaluate_run(run, tiny)["step"] == 30
 
 
 def test_evaluation_names_a_damaged_checkpoint(whole, tiny, tmp_path):
