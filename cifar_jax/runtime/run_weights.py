@@ -44,16 +44,18 @@ def restore_selected(
         min_delta = trainer.config.train.min_delta
         if not history:
             raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")
-        wanted = selected(history, min_delta)["step"]
+        chosen = wanted = selected(history, min_delta)["step"]
         if run.results.exists():  # the checkpoint may be of an earlier epoch
             wanted = run.read_results()["selected_epoch"] * trainer.config.steps_per_epoch
         if wanted not in saved:
             gone = run.checkpoints / str(wanted)
             report(f"{gone}: the selected epoch's checkpoint is gone: another epoch is taken")
-        left = [row for row in history if row["step"] in saved]
-        if not left:
-            raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")
-        step = int(selected(left, min_delta)["step"])
+        if chosen not in saved:
+            left = [row for row in history if row["step"] in saved]
+            if not left:
+                raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")
+            chosen = selected(left, min_delta)["step"]
+        step = int(chosen)
     if step not in saved:
         found = ", ".join(map(str, saved))
         raise checkpoint.CheckpointError(f"{run.checkpoints}/{step}: no such step; found {found}")

@@ -16,6 +16,7 @@ from cifar_jax.runtime import checkpoint, environment, evaluate, score
 from cifar_jax.runtime import train as runtime_train
 from cifar_jax.runtime.train import train
 from cifar_jax.runtime.trainer import Trainer, TrainingError
+from cifar_jax.runtime.workdir import Workdir
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 4])
@@ -121,27 +122,46 @@ def test_checkpoints_that_are_gone_are_not_forgotten(tiny, tmp_path, monkeypatch
     assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
+@pytest.fixture
+def pruned(whole, tiny, tmp_path):
+    """Makes a finished run of other accuracies, with the checkpoints of its last two epochs."""
+
+    def make(accuracies, min_delta=0.0):
+        run = shutil.copytree(whole[0], tmp_path / "run")
+        config = change(tiny, train={"min_delta": min_delta})
+        Workdir(run).write_config(config)
+        results = json.loads((run / "results.json").read_text())
+        (run / "results.json").write_text(json.dumps(results | {"selected_epoch": 4}))
+        for path in checkpoint.steps(run / "checkpoints").values():
+            if int(path.name) < 30:
+                shutil.rmtree(path)
+        read = checkpoint.read_progress
+
+        def other(path):
+            progress = read(path)
+            for row, accuracy in zip(progress["history"], accuracies, strict=False):
+                row["ema_validation_accuracy"] = accuracy
+            return progress
+
+        monkey.setattr(checkpoint, "read_progress", other)
+        return run, config
+
+    with pytest.MonkeyPatch.context() as monkey:
+        yield make
+
+
 @pytest.mark.parametrize("accuracies", [(0.1, 0.4, 0.3, 0.5), (0.1, 0.3, 0.4, 0.5)])
-def test_evaluation_takes_the_best_of_what_is_left(whole, tiny, tmp_path, accuracies):
+def test_evaluation_takes_the_best_of_what_is_left(pruned, accuracies):
     """Of the whole checkpoints: here that of the third epoch, whatever was pruned or is damaged."""
-    run = shutil.copytree(whole[0], tmp_path / "run")
-    for path in checkpoint.steps(run / "checkpoints").values():
-        if int(path.name) < 30:
-            shutil.rmtree(path)
-    results = json.loads((run / "results.json").read_text())
-    (run / "results.json").write_text(json.dumps(results | {"selected_epoch": 4}))
-    read = checkpoint.read_progress
-
-    def other(path):
-        progress = read(path)
-        for row, accuracy in zip(progress["history"], accuracies, strict=False):
-            row["ema_validation_accuracy"] = accuracy
-        return progress
-
+    run, config = pruned(accuracies)
     (run / "checkpoints" / "40" / "progress.json").write_text("")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "read_progress", other)
-        assert score.evaluate_run(run, tiny)["step"] == 30
+    assert score.evaluate_run(run, config)["step"] == 30
+
+
+def test_epochs_that_were_pruned_still_count_for_the_least_gain(pruned):
+    """The fourth is the best by more than that over the first, though not over the third."""
+    run, config = pruned((0.5, 0.51, 0.52, 0.53), min_delta=0.02)
+    assert score.evaluate_run(run, config)["step"] == 40
 
 
 def test_evaluation_names_a_damaged_checkpoint(whole, tiny, tmp_path):
