@@ -46,7 +46,8 @@ def save(data_dir: Path, dataset: Dataset) -> Path:
     """Writes the cache so that it is there whole or not at all; returns its path."""
     path = data_dir / NAME
     remove_leftovers(path)
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    needed = sum(array.nbytes for array in dataset)
+    with replacing(path, needed) as temporary, temporary.open("wb") as file:
         np.savez(file, **dataset._asdict())
     return path
 

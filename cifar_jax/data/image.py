@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIZE = 32  # of an image [pixels]
+KINDS = 5  # of files that are no images, named in one line
 BACKGROUND = "white"  # what is seen through transparent pixels, as on a page
 WHITE = 2**16 - 1  # of grey levels of more than 8 bits
 OTHERS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow leaves these to other programs
@@ -68,25 +70,33 @@ def read_image(path: str | Path) -> np.ndarray:
         raise ImageError(f"{path}: cannot be read: {reason:.200}") from error
 
 
-def find_images(paths: Sequence[Path], report: Callable[[str], None]) -> list[Path]:
+def find_images(
+    paths: Sequence[Path],
+    report: Callable[[str], None],
+    *,
+    note: Callable[[str], None] = lambda line: None,
+) -> list[Path]:
     """The files that are named, and those in folders that are named as images.
 
     Args:
       paths: of files, whatever their names, and of folders.
       report: told each folder inside of these that cannot be read.
+      note: told which kinds of files of each of ``paths`` are left out.
 
     Returns:
       Files in the order of ``paths``; of a folder first its own, then those of its folders, each
-      by name. Links to folders are not followed.
+      by name. Links to folders are not followed. Names that begin with a dot are passed over, and
+      __MACOSX, whose files are images by name only.
 
     Raises:
-      ConfigError: when a path is not there, or there is no file.
+      ConfigError: when a path is not there, or there is no image; says what is there instead.
     """
 
     def fail(error: OSError) -> None:
         report(describe_failure(Path(error.filename), error, what="cannot be read"))
 
     found: list[Path] = []
+    others: dict[Path, Counter[str]] = {}  # how many there are of each suffix
     for path in paths:
         try:
             path.stat()
@@ -95,16 +105,35 @@ def find_images(paths: Sequence[Path], report: Callable[[str], None]) -> list[Pa
         if not path.is_dir():
             found.append(path)
             continue
+        others[path] = Counter()
         for folder, folders, names in os.walk(path, onerror=fail):
-            folders.sort()
-            found += (Path(folder, name) for name in sorted(names) if _is_image_name(name))
+            folders[:] = sorted(name for name in folders if _is_seen(name))
+            for file in (Path(folder, name) for name in sorted(names) if _is_seen(name)):
+                suffix = file.suffix.lower()
+                if suffix in _suffixes():
+                    found.append(file)
+                elif suffix[1:].isalnum():
+                    others[path][suffix] += 1
     if not found:
-        raise ConfigError(f"{', '.join(map(str, paths))}: there is no image")
+        kinds = _kinds(sum(others.values(), Counter()))
+        text = f"{', '.join(map(str, paths))}: there is no image"
+        raise ConfigError(text + (f"; files of other kinds: {kinds}" if kinds else ""))
+    for path, counts in others.items():
+        if counts:
+            note(f"{path}: files of other kinds are left out: {_kinds(counts)}")
     return found
 
 
-def _is_image_name(name: str) -> bool:
-    return Path(name).suffix.lower() in _suffixes()
+def _is_seen(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _kinds(counts: Counter[str]) -> str:
+    """Suffixes and how often, as ``.heic 2, .mov 1``; beyond the five most frequent, the rest."""
+    shown = counts.most_common(KINDS)
+    if rest := counts.total() - sum(count for _, count in shown):
+        shown.append(("others", rest))
+    return ", ".join(f"{name} {count}" for name, count in shown)
 
 
 @functools.cache

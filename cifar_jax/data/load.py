@@ -11,6 +11,7 @@ from cifar_jax.data.dataset import DataError, Dataset, Report, Unavailable
 from cifar_jax.data.lock import exclusive
 from cifar_jax.data.probe import Probe
 from cifar_jax.data.synthetic import make_synthetic
+from cifar_jax.files import WriteError
 
 
 class _Source(NamedTuple):
@@ -47,7 +48,8 @@ def load_cifar10(
       data_dir: folder of the cache and of the user's own archive; made if need be.
       source: one of `SOURCES`. "auto" takes the first that works; "synthetic" is another, generated
         data set of 5,000 training and 1,000 test images and touches no files.
-      report: called with one line for each source tried, and about once a second with progress.
+      report: told what takes time or goes wrong: each source tried, and progress; nothing where
+        "auto" or "cache" finds a good cache.
 
     Returns:
       Four uint8 arrays in the official order (see `Dataset`), their SHA-256 checked.
@@ -65,7 +67,7 @@ def load_cifar10(
     folder = Path(data_dir).expanduser().absolute()
     if source in ("auto", "cache"):
         try:
-            return _attempt("cache", folder, report)
+            return _attempt("cache", folder, lambda line: None)
         except DataError:
             if source == "cache":
                 raise
@@ -93,8 +95,9 @@ def _fetch(folder: Path, source: str, report: Report) -> Dataset:
         if name != "cache":
             _write_cache(folder, dataset, report)
         return dataset
-    if source != "auto":
-        raise failures[0]
+    unwritten = [error for error in failures if isinstance(error.__cause__, WriteError)]
+    if source != "auto" or unwritten:
+        raise (unwritten or failures)[0]
     raise DataError(_advice(folder, failures))
 
 

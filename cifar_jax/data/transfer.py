@@ -4,7 +4,6 @@ The standard library's urllib takes proxies from the environment.
 """
 
 import contextlib
-import hashlib
 import http.client
 import os
 import re
@@ -15,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cifar_jax.data.dataset import DataError, Report, Unavailable
-from cifar_jax.files import replace_durably
+from cifar_jax.files import replace_durably, sha256_of, writing
 
 CHECK_SECONDS = 4.0  # for a server's first answer; less than a probe waits
 STALL_SECONDS = 30.0  # without a byte before a connection is given up
 FRUITLESS_ATTEMPTS = 3  # connections in a row that bring nothing new
-REPORT_SECONDS = 1.0  # between two lines of progress
+FIRST_SECONDS = 1.0  # before the first line of progress; the later, the longer between two
+REPORT_SECONDS = 10.0  # at most between two lines, which a run's log keeps
 CHUNK = 2**16  # bytes
 
 _Response = http.client.HTTPResponse
@@ -53,20 +53,23 @@ def fetch(
       size: its size in bytes, where known.
       sha256: its SHA-256, where known.
       limit: bytes beyond which a file of unknown size is refused.
-      report: told the progress, once a second.
+      report: told the progress: after 1, 2, 4, 8 and 16 seconds, then every 10.
       stall_seconds: without a byte before a connection is given up.
 
     Raises:
       Unavailable: the server cannot be reached or stops answering; what came so far is kept.
       DataError: the server's file is another one than expected.
+      WriteError: what comes cannot be written; what was written so far is kept.
     """
     part = path.with_name(path.name + ".part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     resumed = part.exists()
     if resumed and size is not None and part.stat().st_size > size:
         report(f"cifar10: {part} is longer than {size:,} bytes; starting again")
         part.unlink()
     _complete(url, part, size, size if size is not None else limit, report, stall_seconds)
-    if sha256 is not None and (value := _sha256(part)) != sha256:
+    if sha256 is not None and (value := sha256_of(part)) != sha256:
         part.unlink()
         if not resumed:
             raise DataError(f"{url}: SHA-256 must be {sha256}, is {value}")
@@ -80,7 +83,8 @@ def fetch(
             report=report,
             stall_seconds=stall_seconds,
         )
-    replace_durably(part, path)
+    with writing(path):
+        replace_durably(part, path)
     return None
 
 
@@ -97,7 +101,7 @@ def _complete(
             if _append(url, part, before, size, limit, report, stall_seconds):
                 return
             reason = "the connection ended early"
-        except (Unavailable, OSError, http.client.HTTPException) as error:
+        except (Unavailable, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
         after = part.stat().st_size if part.exists() else 0
         attempts = 0 if after > before else attempts + 1
@@ -129,9 +133,9 @@ def _append(
             raise DataError(f"{url} must have {size:,} bytes, has {total:,}")
         total = total if total is not None else size
         progress = _Progress(report, offset, total)
-        with part.open("ab") as file:
+        with writing(part, (total or offset) - offset), part.open("ab") as file:
             file.truncate(offset)
-            while chunk := response.read1(CHUNK):
+            for chunk in _chunks(response):
                 offset += len(chunk)
                 if offset > limit:
                     file.close()
@@ -166,6 +170,15 @@ def _open(url: str, seconds: float, offset: int = 0, method: str = "GET") -> Ite
         yield response  # pyright: ignore[reportReturnType]
 
 
+def _chunks(response: _Response) -> Iterator[bytes]:
+    """What comes; a connection that breaks is `Unavailable`, not a failure to write."""
+    try:
+        while chunk := response.read1(CHUNK):
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(str(error) or type(error).__name__) from error
+
+
 def _extent(response: _Response) -> tuple[int, int | None]:
     """The first byte that is sent, and the size of the whole file if the server states it."""
     if response.status != 206:
@@ -178,24 +191,20 @@ def _extent(response: _Response) -> tuple[int, int | None]:
     return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class _Progress:
     """Reports lines such as ``cifar10: 35.1/170.1 MB, 12.3 MB/s, ETA 0:11``."""
 
     def __init__(self, report: Report, offset: int, total: int | None):
         self._report, self._total = report, total
         self._first = offset
-        self._start = self._last = time.monotonic()
+        self._start = time.monotonic()
+        self._next = self._start + FIRST_SECONDS
 
     def update(self, offset: int) -> None:
         now = time.monotonic()
-        if now - self._last < REPORT_SECONDS and offset != self._total:
+        if now < self._next and offset != self._total:
             return
-        self._last = now
+        self._next = now + min(now - self._start, REPORT_SECONDS)
         rate = (offset - self._first) / max(now - self._start, 1e-3)  # bytes a second
         if self._total is None:
             self._report(f"cifar10: {offset / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s")

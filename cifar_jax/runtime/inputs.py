@@ -28,6 +28,15 @@ class Inputs(NamedTuple):
         )
 
 
+def load_dataset(config: Config, *, report: Callable[[str], None]) -> data.Dataset:
+    """The data set of a run, before it is split; as :func:`load_inputs`."""
+    options = config.data
+    if options.source == "synthetic":
+        count = config.train_images + options.validation_examples
+        return data.make_synthetic(train=count, seed=options.split_seed)
+    return data.load_cifar10(options.data_dir, options.source, report=report)
+
+
 def load_inputs(config: Config, *, report: Callable[[str], None]) -> Inputs:
     """Load the data set and split it.
 
@@ -41,12 +50,7 @@ def load_inputs(config: Config, *, report: Callable[[str], None]) -> Inputs:
     Raises:
       DataError: when the data set cannot be had.
     """
-    options = config.data
-    if options.source == "synthetic":
-        count = config.train_images + options.validation_examples
-        dataset = data.make_synthetic(train=count, seed=options.split_seed)
-    else:
-        dataset = data.load_cifar10(options.data_dir, options.source, report=report)
+    options, dataset = config.data, load_dataset(config, report=report)
     images, labels = dataset.train_images, dataset.train_labels
     train, validation = data.train_validation_split(
         labels, options.validation_examples, options.split_seed

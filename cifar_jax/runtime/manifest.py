@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from cifar_jax.files import flush_to_disk
+from cifar_jax.files import flush_to_disk, sha256_of
 
 NAME = "SHA256SUMS"
 
@@ -51,7 +51,7 @@ def parse(content: bytes) -> dict[str, str]:
 def write(folder: Path) -> None:
     """Write the manifest of all files in a folder, and wait until all of it is on the disk."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != NAME)
-    sums = {path.relative_to(folder).as_posix(): _sha256_of(path) for path in files}
+    sums = {path.relative_to(folder).as_posix(): sha256_of(path) for path in files}
     (folder / NAME).write_bytes(dump(sums))
     for path in [*folder.rglob("*"), folder]:
         flush_to_disk(path)
@@ -67,7 +67,7 @@ def check(folder: Path) -> None:
     try:
         for name, expected in parse(path.read_bytes()).items():
             path = folder / name
-            value = _sha256_of(path)
+            value = sha256_of(path)
             if value != expected:
                 size = os.stat(path).st_size
                 raise ManifestError(f"SHA-256 must be {expected}, not {value} ({size:,} bytes)")
@@ -75,8 +75,3 @@ def check(folder: Path) -> None:
         raise ManifestError(f"{path}: {error.strerror or error}") from error
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from error
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -139,7 +139,7 @@ def evaluate_run(
       split: "test" or "validation".
       step: of the checkpoint; the selected one by default.
       all_views: see :func:`score_variables`.
-      report: told each damaged checkpoint that is passed over.
+      report: told what fetching the data set takes, and each damaged checkpoint passed over.
       watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
 
     Returns:
@@ -152,14 +152,19 @@ def evaluate_run(
     """
     run = Workdir(workdir)
     run.require_same(config, besides=("eval",))
-    images = load_split(config, split)
+    images = load_split(config, split, report=report)
     state = restore_selected(Trainer(config), run, step, report=report)
     figures = score(config, state, images, split, all_views=all_views, watch=watch)
     return {"step": int(state.step), **figures}
 
 
 def evaluate_weights(
-    net: Pretrained, *, split: str = "test", all_views: bool = False, watch: Watch = iter
+    net: Pretrained,
+    *,
+    split: str = "test",
+    all_views: bool = False,
+    report: Callable[[str], None] = lambda line: None,
+    watch: Watch = iter,
 ) -> dict[str, Any]:
     """Score a trained network.
 
@@ -168,6 +173,7 @@ def evaluate_weights(
         no result may be others.
       split: "test" or "validation", that of the run.
       all_views: see :func:`score_variables`.
+      report: told what fetching the data set takes.
       watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
 
     Returns:
@@ -178,17 +184,20 @@ def evaluate_weights(
       ConfigError: when there is no validation split.
       DataError: when the data set cannot be had.
     """
-    images = load_split(net.config, split)
+    images = load_split(net.config, split, report=report)
     found = score_variables(net.config, net.variables, images, all_views=all_views, watch=watch)
     return found | ({"card_accuracy": net.card.get("accuracy")} if split == "test" else {})
 
 
-def load_split(config: Config, split: str) -> ImageSet:
+def load_split(
+    config: Config, split: str, *, report: Callable[[str], None] = lambda line: None
+) -> ImageSet:
     """Images and labels of a split.
 
     Args:
       config: the section "data" is read.
       split: "test" or "validation".
+      report: told what fetching the data set takes.
 
     Raises:
       ConfigError: when there is no validation split.
@@ -196,5 +205,5 @@ def load_split(config: Config, split: str) -> ImageSet:
     """
     if split == "validation" and not config.data.validation_examples:
         raise ConfigError("there is no validation split: data.validation_examples is 0")
-    inputs = load_inputs(config, report=lambda line: None)
+    inputs = load_inputs(config, report=report)
     return inputs.test if split == "test" else inputs.validation

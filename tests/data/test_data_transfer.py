@@ -1,6 +1,7 @@
 """HTTP transfers against a local server: resumed, cut off, ignored, refused, stalled."""
 
 import hashlib
+import resource
 import socket
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from cifar_jax.data import DataError, transfer
 from cifar_jax.data.dataset import Unavailable
+from cifar_jax.files import WriteError
 
 BODY = bytes(range(256)) * 2000
 SHA = hashlib.sha256(BODY).hexdigest()
@@ -48,13 +50,15 @@ def test_progress_states_rate_and_time_left(monkeypatch):
     monkeypatch.setattr(transfer.time, "monotonic", lambda: clock[0])
     lines: list[str] = []
     progress = transfer._Progress(lines.append, 10_000_000, 170_052_171)
-    for second in (0.5, 1.0, 1.5, 2.0):
-        clock[0] = 100 + second
-        progress.update(int(10_000_000 + 1e6 * second))
-    assert lines == [
+    for half_seconds in range(1, 2 * 60):
+        clock[0] = 100 + half_seconds / 2
+        progress.update(int(10_000_000 + 1e6 * half_seconds / 2))
+    assert lines[:2] == [
         "cifar10: 11.0/170.1 MB, 1.0 MB/s, ETA 2:39",
         "cifar10: 12.0/170.1 MB, 1.0 MB/s, ETA 2:38",
     ]
+    megabytes = [float(line.split()[1].split("/")[0]) - 10 for line in lines]
+    assert megabytes == [1, 2, 4, 8, 16, 26, 36, 46, 56]  # seconds as well
 
 
 def test_resumes_a_part(get, server, tmp_path):
@@ -125,7 +129,27 @@ def test_stalled_server(get, server):
     start = time.monotonic()
     with pytest.raises(Unavailable, match="timed out"):
         get(stall_seconds=0.1)
+    server.stall.clear()
+    server.cut = lambda body: body[: server.released.wait(20)]  # the head comes, then nothing
+    with pytest.raises(Unavailable, match="timed out; 0 bytes are kept"):
+        get(stall_seconds=0.1)
     assert time.monotonic() - start < 20
+
+
+def test_what_cannot_be_written(get, server, tmp_path):
+    """The system itself refuses: it is no fault of the server, which is not asked again."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        too_large = r"File too large: 512,000 bytes needed, [\d,]+ free$"
+        with pytest.raises(WriteError, match=rf"file\.part: cannot be written: {too_large}"):
+            get()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(server.requests) == 1
+    get()
+    with pytest.raises(WriteError, match=r"file/x/y: cannot be written: Not a directory$"):
+        get(path=tmp_path / "file" / "x" / "y")
 
 
 def test_absent_file_and_absent_server(server, tmp_path, monkeypatch):

@@ -177,19 +177,28 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, monkeypatch, pixels):
 
 
 def test_folders_in_order(tmp_path, pixels):
-    for name in ("b/2.png", "b/10.png", "b/a/z.JPG", "a.png", "c.webp", "c.txt", "d/notes"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    hidden = (".a.png", "b/._2.png", ".cache/1.png", "__MACOSX/b/2.png", "f/.x.mov")
+    others = ("c.txt", "d/notes", "d/a.mov", "d/b.MOV", "d/x.mp4", "e/a.aa", "e/a.bb", "e/a.cc")
+    for name in ("b/2.png", "b/10.png", "b/a/z.JPG", "a.png", "c.webp", *others, *hidden):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).touch()
     (tmp_path / "loop").symlink_to(tmp_path)
 
+    said: list[str] = []
+
     def found(*names):
-        paths = find_images([tmp_path / name for name in names], pytest.fail)
+        paths = find_images([tmp_path / name for name in names], pytest.fail, note=said.append)
         return [path.relative_to(tmp_path).as_posix() for path in paths]
 
     assert found("") == ["a.png", "c.webp", "b/10.png", "b/2.png", "b/a/z.JPG"]
+    kinds = ".mov 2, .txt 1, .mp4 1, .aa 1, .bb 1, others 1"
+    assert said == [f"{tmp_path}: files of other kinds are left out: {kinds}"]
     assert found("c.txt", "b/a", "a.png") == ["c.txt", "b/a/z.JPG", "a.png"]
-    with pytest.raises(ConfigError, match=r"d: there is no image$"):
+    with pytest.raises(ConfigError, match=r"/d: there is no image; files of other kinds: \.mov"):
         found("d")
+    with pytest.raises(ConfigError, match=r"/f: there is no image$"):
+        found("f")
+    assert len(said) == 1
     with pytest.raises(ConfigError, match=r"absent: cannot be read: No such file or directory$"):
         found("a.png", "absent")
 
