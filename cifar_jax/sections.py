@@ -44,7 +44,7 @@ class ModelConfig:
     stages: tuple[Count, ...] = (20, 40, 80, 160)  # channels of each stage
     blocks: Count = 2  # residual blocks in each stage
     dropout: Annotated[float, Range(0, 0.99)] = 0.2  # probability, before the dense layer
-    dtype: Literal["float32", "bfloat16"] = "float32"  # computation; parameters stay float32
+    dtype: Literal["float32", "bfloat16"] = "float32"  # computation (a GPU may train in TF32)
     convolutions: Literal["auto", "plain", "native"] = "auto"  # native: in C++, for a CPU
 
 
@@ -53,7 +53,7 @@ class AugmentConfig:
     """Pixel operations, drawn for each image, in this order; then one mix, drawn for each batch."""
 
     flip: Probability = 0.5  # probability of a horizontal flip
-    alternating_flip: bool = False  # in every other epoch, the first by a draw, not by chance
+    alternating_flip: bool = False  # a flip in every other epoch; in which is drawn once
     random_crop: Probability = 0.0  # probability of a shift by whole pixels
     padding: Annotated[int, Range(1, IMAGE_SIDE - 1)] = 4  # largest such shift [pixels]
     shift_scale_rotate: Probability = 0.5  # probability of the affine operation

@@ -17,7 +17,7 @@ class TrainState(struct.PyTreeNode):
     """What one step hands to the next.
 
     Attributes:
-      step: updates done, int32 scalar.
+      step: steps done, those that were skipped among them, int32 scalar.
       params: trainable weights, a pytree of float32.
       batch_stats: running statistics of batch normalisation.
       opt_state: the state of the optax optimiser.

@@ -26,7 +26,9 @@ Teacher = Callable[[jax.Array], jax.Array]  # normalised images [B, H, W, C] -> 
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """Map uint8 images to float32 in [0, 1]."""
+    """Map uint8 images to float32 in [0, 1]; raises TypeError for images of another dtype."""
+    if images.dtype != jnp.uint8:
+        raise TypeError(f"images must be uint8, not {images.dtype}")
     return images.astype(jnp.float32) / 255.0
 
 
@@ -49,7 +51,7 @@ def augmented_batch(
     images, labels = batch
     images = augment.augment_pixels(stream_key(key, "augment", step), to_float(images), config)
     images = augment.normalize(images, mean=config.mean, std=config.std)
-    targets = jax.nn.one_hot(labels, num_classes)
+    targets = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
     return augment.mix(stream_key(key, "mix", step), images, targets, config)
 
 
@@ -64,14 +66,17 @@ def make_train_step(
     """Make the function that does one update.
 
     A step with a NaN or an infinity in its loss or gradient changes neither weights, statistics,
-    averages nor velocity: only ``state.step`` and the optimiser's counts of such steps. It is
-    counted in the metric "skipped".
+    averages nor the optimiser's state: only ``state.step``, and its counts of such steps if it is
+    an ``optax.apply_if_finite``. It is counted in the metric "skipped".
 
     Args:
       apply_fn: ``model.apply`` of a Flax module with the argument ``train`` and the collection
         "batch_stats".
-      tx: of :func:`cifar_jax.optim.make_optimizer`.
-      config: the sections "augment", "optim" and "distill" are read.
+      tx: of :func:`cifar_jax.optim.make_optimizer`, or another. What an ``optax.apply_if_finite``
+        accepts after its max_consecutive_errors is not skipped.
+      config: of the sections "augment" and "distill" all fields are read, but for
+        ``alternating_flip``, which leaves flips to the chunk; of "optim", label_smoothing and
+        ema_decay.
       num_classes: K.
       teacher: whose answers to the images that the network sees, augmented and mixed, are learned
         beside the labels: ``distill.weight`` is the share of
@@ -82,7 +87,13 @@ def make_train_step(
       it and on ``state.step`` alone. Metrics are sums over the batch, zero for a skipped update:
       examples, loss [nats] (with a teacher, what is minimised: both parts), correct (mass of the
       label on the predicted class); and the count of skipped updates.
+
+    Raises:
+      ValueError: if the config names a teacher and none is given.
+      TypeError: by the function, for images that are not uint8.
     """
+    if config.distill.teacher and teacher is None:
+        raise ValueError(f"distill.teacher is {config.distill.teacher}: teacher must be given")
 
     def train_step(state: TrainState, key: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:
         images, targets, _ = augmented_batch(
@@ -106,16 +117,19 @@ def make_train_step(
             return jnp.mean(losses), (losses, logits, updated["batch_stats"])
 
         gradient, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-        # the optimiser skips a gradient that is not finite: let it skip such a loss as well
+        # ours skips a gradient that is not finite, and counts it: let it skip such a loss as well
         finite = jnp.isfinite(jnp.sum(losses))
         gradient = jax.tree.map(lambda g: jnp.where(finite, g, jnp.nan), gradient)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        finite = optax.tree.get(opt_state, "last_finite", jnp.asarray(True))
+        skips = isinstance(opt_state, optax.ApplyIfFiniteState)
+        finite = opt_state.last_finite if skips else _all_finite(gradient)
 
         def select(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
 
+        if not skips:
+            params, opt_state = select((params, opt_state), (state.params, state.opt_state))
         batch_stats = select(batch_stats, state.batch_stats)
         averages = (state.ema_params, state.ema_batch_stats)
         moved = optim.ema_update(
@@ -137,6 +151,10 @@ def make_train_step(
     return train_step
 
 
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
 def make_train_chunk(
     train_step: TrainStep,
     *,
@@ -151,13 +169,15 @@ def make_train_chunk(
       train_step: of :func:`make_train_step`.
       batch_size: B.
       steps: of one call; it must divide the steps of an epoch, N // B.
-      alternating_flip: mirror each image in every other epoch, before the step gets it.
+      alternating_flip: mirror each image in every other epoch, before the step gets it; for a
+        config with ``augment.alternating_flip``, whose step does not flip.
       place: says where a batch lies, as ``jax.lax.with_sharding_constraint`` does.
 
     Returns:
       ``(state, key, images, labels) -> (state, metrics)`` for a resident training set, images
       uint8 [N, H, W, C]. The order of an epoch is a permutation that depends on the key and the
-      epoch; images beyond the last whole batch wait for another epoch. Metrics are summed.
+      epoch; images beyond the last whole batch wait for another epoch. Metrics are summed. A call
+      begins where one may: ``state.step`` must be a multiple of ``steps``.
 
     Raises:
       ValueError: by the function, where its steps do not divide those of an epoch.
@@ -211,11 +231,12 @@ def make_eval_step(
 
         def log_probabilities_of(view: jax.Array) -> jax.Array:
             view = augment.normalize(view, mean=config.mean, std=config.std)
-            return jax.nn.log_softmax(apply_fn(variables, view))
+            with jax.default_matmul_precision("float32"):  # a GPU's default is coarser
+                return jax.nn.log_softmax(apply_fn(variables, view))
 
         each = jax.lax.map(log_probabilities_of, jnp.stack(views))
         log_probabilities = jax.nn.logsumexp(each, axis=0) - math.log(len(views))
-        targets = jax.nn.one_hot(labels, log_probabilities.shape[-1])
+        targets = jax.nn.one_hot(labels, log_probabilities.shape[-1], dtype=jnp.float32)
         mask = mask.astype(jnp.float32)
         return {
             "loss": cross_entropy(log_probabilities, targets) * mask,

@@ -151,7 +151,7 @@ def test_muon_by_formula():
 
 
 def test_muon_needs_to_know_the_matrices():
-    with pytest.raises(ValueError, match="muon needs the packing"):
+    with pytest.raises(ValueError, match=r"muon needs packing=state\.Packing"):
         make_optimizer(dataclasses.replace(PLAIN, optimizer="muon"), 2)
 
 

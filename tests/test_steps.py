@@ -5,6 +5,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cifar_jax import augment, optim, state, steps
@@ -58,7 +59,8 @@ def start(model, tx):
 
 @pytest.fixture(scope="module")
 def train_step(model, tx):
-    return steps.make_train_step(model.apply, tx, CONFIG)
+    mixed = dataclasses.replace(LIGHT.augment, cutmix=0.6)
+    return steps.make_train_step(model.apply, tx, dataclasses.replace(LIGHT, augment=mixed))
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +96,7 @@ def test_two_half_chunks_are_a_whole_one_bit_for_bit(start, images, train_step, 
     chex.assert_trees_all_equal(twice, chunk(start, KEY, *images)[0])
 
 
-def test_one_trace_for_all_epochs(model, tx, start, images):
-    train_step = steps.make_train_step(model.apply, tx, LIGHT)
+def test_one_trace_for_all_epochs(train_step, start, images):
     chunk = steps.make_train_chunk(train_step, batch_size=BATCH, steps=1)
     counted = jax.jit(chex.assert_max_traces(chunk, 1))
     now = start
@@ -168,10 +169,11 @@ def test_the_batch_is_a_function_of_seed_and_step(images):
     assert (see(0, 5)[0] != see(1, 5)[0]).any()
 
 
-def test_one_step_against_its_parts(model, tx, start, images, jitted_step):
+def test_one_step_against_its_parts(model, tx, start, images):
     """The step again, written out with the pieces that have tests of their own."""
     batch = first_batch(images)
-    new, metrics = jitted_step(start, KEY, batch)
+    step = jax.jit(steps.make_train_step(model.apply, tx, CONFIG))
+    new, metrics = step(start, KEY, batch)
     seen, targets, _ = augmented(KEY, start.step, batch)
 
     def loss_fn(params):
@@ -265,9 +267,45 @@ def test_a_nan_changes_nothing_but_the_step(model, tx, start, images, monkeypatc
     assert metrics["examples"] == metrics["loss"] == 0
 
 
-def test_states_side_by_side(model, tx, start, images):
-    train_step = steps.make_train_step(model.apply, tx, LIGHT)
-    jitted_step = jax.jit(train_step)
+@pytest.mark.parametrize("where", [None, "loss", "gradient"])
+def test_another_optimizer(model, start, images, monkeypatch, where):
+    """One that does not skip what is not finite: the step does it."""
+    losses_of = steps.cross_entropy
+
+    def of_loss(logits, targets, **options):
+        losses = losses_of(logits, targets, **options)
+        if where == "loss":
+            return losses + jnp.inf
+        return losses + jnp.sqrt(losses - jax.lax.stop_gradient(losses))  # its gradient
+
+    if where:
+        monkeypatch.setattr(steps, "cross_entropy", of_loss)
+    tx = optax.adamw(1e-3)
+    before = state.create(start.variables, tx)
+    step = jax.jit(steps.make_train_step(model.apply, tx, LIGHT))
+    with jax.numpy_dtype_promotion("standard"):  # which optax's Adam needs
+        new, metrics = step(before, KEY, first_batch(images))
+    assert bool(metrics["skipped"]) == (where is not None)
+    assert new.step == 1
+    chex.assert_tree_all_finite(new)
+    if where:
+        chex.assert_trees_all_equal(new.replace(step=before.step), before)
+    else:
+        moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), new.params, start.params)
+        assert max(jax.tree.leaves(moved)) == pytest.approx(1e-3, rel=0.01)  # Adam's first step
+
+
+def test_what_a_step_refuses(model, tx, start, images):
+    step = steps.make_train_step(model.apply, tx, LIGHT)
+    pixels, labels = first_batch(images)
+    with pytest.raises(TypeError, match="images must be uint8, not float32"):
+        jax.eval_shape(step, start, KEY, (pixels.astype(jnp.float32) / 255, labels))
+    taught = dataclasses.replace(LIGHT, distill=DistillConfig(teacher="runs/teacher"))
+    with pytest.raises(ValueError, match=r"distill\.teacher is runs/teacher: teacher must be"):
+        steps.make_train_step(model.apply, tx, taught)
+
+
+def test_states_side_by_side(train_step, jitted_step, start, images):
     states = jax.tree.map(lambda x: jnp.stack([x, x]), start)
     keys = jax.random.split(KEY)
     batch = first_batch(images)
@@ -324,6 +362,13 @@ def test_evaluation_of_a_masked_batch(model, start, padded):
     assert not any(value[~mask].any() for value in found.values())
 
 
+def test_evaluation_multiplies_in_float32(model, start, padded):
+    """Where a GPU's default is coarser."""
+    step = steps.make_eval_step(model.apply, CONFIG.augment)
+    text = str(jax.make_jaxpr(step)(start.variables, padded))
+    assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST") > 3
+
+
 def test_views_are_averaged_as_probabilities(model, start, padded):
     pixels, labels, mask = padded
 
@@ -337,13 +382,13 @@ def test_views_are_averaged_as_probabilities(model, start, padded):
     np.testing.assert_allclose(total, mask.astype(jnp.float32), rtol=1e-5)
 
 
-def test_a_packed_state_takes_the_same_steps(model, tx, start, images, chunk):
+def test_a_packed_state_takes_the_same_step(model, tx, start, images):
     """Vectors in place of trees: the same sums, but for the order of those of the global norm."""
     layout = state.Layout.of(start)
-    packed_step = steps.make_train_step(layout.apply(model.apply), tx, CONFIG)
-    packed_chunk = jax.jit(steps.make_train_chunk(packed_step, batch_size=BATCH, steps=STEPS))
-    packed, metrics = packed_chunk(layout.pack(start), KEY, *images)
+    packed_step = jax.jit(steps.make_train_step(layout.apply(model.apply), tx, LIGHT))
+    packed, metrics = packed_step(layout.pack(start), KEY, first_batch(images))
     assert packed.params.shape == packed.ema_params.shape == (610,)
-    expected, sums = chunk(start, KEY, *images)
+    step = jax.jit(steps.make_train_step(model.apply, tx, LIGHT))
+    expected, sums = step(start, KEY, first_batch(images))
     chex.assert_trees_all_close(layout.unpack(packed), expected, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(metrics, sums, rtol=1e-5)

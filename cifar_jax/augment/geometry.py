@@ -157,7 +157,7 @@ def affine(
     Every output pixel looks up its position in the input, the inverse of the transformation.
 
     Args:
-      images: [B, H, W, C], sides of at least 2 pixels.
+      images: [B, H, W, C]; with "reflect101" sides of at least 2 pixels.
       angle: [B], counter-clockwise [degrees].
       scale_x: [B], factor along the width.
       scale_y: [B], factor along the height.
@@ -170,7 +170,7 @@ def affine(
 
     Raises:
       TypeError: if the images are integers.
-      ValueError: if the border is neither of the two.
+      ValueError: if the border is neither of the two, or the images are too small for it.
 
     Reference: the matrix of ``Affine`` in Albumentations 2.0.8, warped as ``cv2.warpAffine`` does.
     """
@@ -196,6 +196,8 @@ def _sample(images: jax.Array, x: jax.Array, y: jax.Array, border: Border) -> ja
         images = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
         x, y = jnp.clip(x + 1, 0, width + 1), jnp.clip(y + 1, 0, height + 1)
     elif border == "reflect101":
+        if min(height, width) < 2:
+            raise ValueError(f"images must have sides of at least 2 pixels, not {height}x{width}")
         x, y = _fold(x, width - 1), _fold(y, height - 1)
     else:
         raise ValueError(f"border must be 'constant' or 'reflect101', not {border!r}")

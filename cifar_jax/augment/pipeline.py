@@ -92,7 +92,9 @@ def _used(probability: float | jax.Array) -> bool:
 def mix(
     key: jax.Array, images: jax.Array, targets: jax.Array, config: AugmentConfig
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mix a batch by RICAP, MixUp, CutMix or not at all; only the one that is drawn is computed.
+    """Mix a batch by RICAP, MixUp, CutMix or not at all.
+
+    Only the one that is drawn is computed, unless under ``jax.vmap``, which computes all of them.
 
     Drawn: the kind of mix, see :func:`draw_kind`, and what that mix draws.
 

@@ -11,8 +11,8 @@ from cifar_jax.models.separable_resnet import SeparableResNet
 Network = SeparableResNet | PreactResNet
 
 
-class Conv(NamedTuple):
-    """One convolution, or a dense layer (kernel 1, side 1)."""
+class Layer(NamedTuple):
+    """A convolution, or a dense layer (kernel 1, side 1)."""
 
     name: str
     kernel: int  # side of the kernel [pixels]
@@ -28,7 +28,7 @@ class Conv(NamedTuple):
         return self.kernel**2 * self.inputs // self.groups * self.outputs * self.side**2
 
 
-def convolutions(model: Network, *, side: int = 32) -> list[Conv]:
+def layers(model: Network, *, side: int = 32) -> list[Layer]:
     """List the convolutions and dense layers in the order in which an image meets them.
 
     Args:
@@ -36,26 +36,26 @@ def convolutions(model: Network, *, side: int = 32) -> list[Conv]:
       side: of the square input image, which has three channels [pixels].
 
     Returns:
-      One entry a convolution; shortcuts come after the block that they bridge.
+      One entry a layer; shortcuts come after the block that they bridge.
     """
-    layers = [Conv("stem", 3, 1, 3, model.stem, 1, side)]
+    found = [Layer("stem", 3, 1, 3, model.stem, 1, side)]
     inputs = model.stem
     for name, outputs, stride in blocks_of(model.stages, model.blocks):
         side = (side - 1) // stride + 1
-        layers += [
-            Conv(f"{name}/depthwise1", 3, stride, inputs, inputs, inputs, side),
-            Conv(f"{name}/pointwise1", 1, 1, inputs, outputs, 1, side),
-            Conv(f"{name}/depthwise2", 3, 1, outputs, outputs, outputs, side),
-            Conv(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
+        found += [
+            Layer(f"{name}/depthwise1", 3, stride, inputs, inputs, inputs, side),
+            Layer(f"{name}/pointwise1", 1, 1, inputs, outputs, 1, side),
+            Layer(f"{name}/depthwise2", 3, 1, outputs, outputs, outputs, side),
+            Layer(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
         ]
         if isinstance(model, PreactResNet):
             few = max(1, outputs // model.reduction)
-            layers.append(Conv(f"{name}/squeeze", 1, 1, outputs, few, 1, 1))
-            layers.append(Conv(f"{name}/excite", 1, 1, few, outputs, 1, 1))
+            found.append(Layer(f"{name}/squeeze", 1, 1, outputs, few, 1, 1))
+            found.append(Layer(f"{name}/excite", 1, 1, few, outputs, 1, 1))
         if stride != 1 or inputs != outputs:
-            layers.append(Conv(f"{name}/shortcut", 1, stride, inputs, outputs, 1, side))
+            found.append(Layer(f"{name}/shortcut", 1, stride, inputs, outputs, 1, side))
         inputs = outputs
-    return [*layers, Conv("head", 1, 1, inputs, model.num_classes, 1, 1)]
+    return [*found, Layer("head", 1, 1, inputs, model.num_classes, 1, 1)]
 
 
 def count_params(params: Any) -> int:
@@ -76,7 +76,7 @@ def receptive_field(model: Network) -> int:
     109
     """
     field, jump = 1, 1
-    for layer in convolutions(model):
+    for layer in layers(model):
         if not layer.name.endswith("shortcut"):
             field += (layer.kernel - 1) * jump
             jump *= layer.stride
@@ -85,4 +85,4 @@ def receptive_field(model: Network) -> int:
 
 def multiply_adds(model: Network, *, side: int = 32) -> int:
     """Multiply-adds of convolutions and dense layers for one image, ``side`` x ``side`` pixels."""
-    return sum(layer.multiply_adds for layer in convolutions(model, side=side))
+    return sum(layer.multiply_adds for layer in layers(model, side=side))

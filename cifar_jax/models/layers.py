@@ -87,6 +87,14 @@ class BatchNorm(nn.Module):
         return scale, beta - mean * scale
 
 
+def batch_norm(
+    convolutions: Convolutions, train: bool, name: str, z: jax.Array, sums: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Scale and shift [C] of activations z [..., C, H, W, images], of which these are the sums."""
+    count = convolutions.images * z.shape[-3] * z.shape[-2]
+    return BatchNorm(name=name)(sums, count, train=train)
+
+
 class SeparableBlock(nn.Module):
     """Two depthwise-separable convolutions and a shortcut.
 
@@ -108,11 +116,7 @@ class SeparableBlock(nn.Module):
         channels, features, stride = len(pending.scale), self.features, self.stride
         kernel = partial(Kernel, dtype=self.dtype)
         separable = self.convolutions.separable
-
-        def norm(name: str, z: jax.Array, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
-            count = self.convolutions.images * z.shape[-3] * z.shape[-2]
-            return BatchNorm(name=name)(sums, count, train=train)
-
+        norm = partial(batch_norm, self.convolutions, train)
         y, sums, x = separable(
             pending,
             kernel((3, 3, 1, channels), name="depthwise1")(),

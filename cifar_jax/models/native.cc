@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <string>
 
 #include "xla/ffi/api/ffi.h"
 
@@ -67,6 +68,24 @@ static const float* numbers(const Array& a) { return a.element_count() ? a.typed
 
 static Vec* from(Vec* start, int64_t offset) { return start ? start + offset : nullptr; }
 
+// The stride of a group of a kind besides 1: dense ones have no other.
+template <Kind kind>
+constexpr int kOtherStride = kind == kDense ? 1 : 2;
+
+// What is wrong with the layout that the loops take as given, or success. That sizes of kernels fit
+// is left to native.py, which makes them.
+template <Kind kind>
+static ffi::Error check(const Array& y, const Array& z, int64_t stride) {
+  if (stride != 1 && stride != kOtherStride<kind>)
+    return ffi::Error::InvalidArgument("there is no stride of " + std::to_string(stride));
+  for (auto sizes : {y.dimensions(), z.dimensions()}) {
+    if (sizes.size() != 5 || sizes[4] != kLanes)
+      return ffi::Error::InvalidArgument("images must lie in lanes of " + std::to_string(kLanes));
+    if (sizes[3] < 1) return ffi::Error::InvalidArgument("images must have a width");
+  }
+  return ffi::Error::Success();
+}
+
 static Shape shape_of(const Array& y, const Array& z, int64_t stride) {
   auto i = y.dimensions(), o = z.dimensions();
   return {i[0], i[1], i[2], i[3], o[1], o[2], o[3], stride};
@@ -76,12 +95,13 @@ template <Kind kind>
 static ffi::Error forward(ffi::ThreadPool pool, int64_t stride, int64_t images, Array y,
                           Array scale, Array shift, Array skip, Array taps, Array kernel, Result z,
                           Result sums, Result x, Result parts) {
+  if (auto error = check<kind>(y, *z, stride); error.failure()) return error;
   const Shape s = shape_of(y, *z, stride);
   const Kernels k{taps.typed_data(), kernel.typed_data()};
   const float *scales = numbers(scale), *shifts = numbers(shift);
   Vec *in = vectors(y), *in_skip = vectors(skip), *kept = vectors(*x), *out = vectors(*z);
   float* part = parts->typed_data();
-  const auto group = stride == 1 ? forward_group<kind, 1> : forward_group<kind, 2>;
+  const auto group = stride == 1 ? forward_group<kind, 1> : forward_group<kind, kOtherStride<kind>>;
   in_parallel(pool, s.groups, [=](int64_t i) {
     const int64_t at = i * s.inputs * s.pixels();
     group(s, images - i * kLanes, {in + at, scales, shifts, from(in_skip, at), from(kept, at)}, k,
@@ -96,6 +116,7 @@ static ffi::Error backward(ffi::ThreadPool pool, int64_t stride, int64_t images,
                            Array scale, Array shift, Array taps, Array kernel, Array z, Array x,
                            Array dz, Array dsums, Array dx, Result dy, Result dskip, Result daffine,
                            Result dtaps, Result dkernel, Result parts) {
+  if (auto error = check<kind>(y, z, stride); error.failure()) return error;
   const Shape s = shape_of(y, z, stride);
   const Kernels k{taps.typed_data(), kernel.typed_data()};
   const float *scales = numbers(scale), *shifts = numbers(shift);
@@ -106,7 +127,8 @@ static ffi::Error backward(ffi::ThreadPool pool, int64_t stride, int64_t images,
   const int64_t affine = daffine->element_count(), taps_size = dtaps->element_count();
   const int64_t size = dkernel->element_count(), step = affine + taps_size + size;
   float* part = parts->typed_data();
-  const auto group = stride == 1 ? backward_group<kind, 1> : backward_group<kind, 2>;
+  const auto group =
+      stride == 1 ? backward_group<kind, 1> : backward_group<kind, kOtherStride<kind>>;
   in_parallel(pool, s.groups, [=](int64_t i) {
     const int64_t at = i * s.inputs * s.pixels(), z_at = i * s.outputs * s.out_pixels();
     group(s, images - i * kLanes, {in + at, scales, shifts, nullptr, from(kept, at)}, k,

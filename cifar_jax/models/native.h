@@ -304,7 +304,7 @@ static void backward_group(const Shape& s, int64_t images, const Input& input, c
   Vec* columns = scratch(1, K * most * s.out_width);
   Vec* g = scratch(2, F * most * s.out_width);
   Vec* sum = scratch(3, K * F);
-  Vec* padded = scratch(4, kind == kSeparable ? K * g_plane : K * s.out_width);
+  Vec* padded = scratch(4, kind == kDense ? 0 : K * (kind == kSeparable ? g_plane : s.out_width));
   Vec* row = padded;
   clear(sum, K * F);
   if (kind == kSeparable) clear_border(padded, K, s.out_height, s.out_width);

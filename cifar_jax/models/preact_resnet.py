@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models.layers import (
-    BatchNorm,
     Kernel,
+    batch_norm,
     blocks_of,
     choose_convolutions,
     kaiming_normal,
@@ -40,11 +40,7 @@ class PreactBlock(nn.Module):
         """Map [..., C, H, W, images] to [..., features, H/stride, W/stride, images]."""
         inputs, features, stride = x.shape[-4], self.features, self.stride
         convolutions, kernel = self.convolutions, partial(Kernel, dtype=self.dtype)
-
-        def norm(name: str, z: jax.Array, sums: jax.Array) -> tuple[jax.Array, jax.Array]:
-            count = convolutions.images * z.shape[-3] * z.shape[-2]
-            return BatchNorm(name=name)(sums, count, train=train)
-
+        norm = partial(batch_norm, convolutions, train)
         y, sums, _ = convolutions.separable(
             Pending(x, *norm("norm1", x, channel_sums(x))),
             kernel((3, 3, 1, inputs), name="depthwise1")(),
@@ -109,8 +105,7 @@ class PreactResNet(nn.Module):
                 features, convolutions, stride, self.reduction, self.dtype, name=name
             )
             x = layer(x, train=train)
-        count = images.shape[0] * x.shape[-3] * x.shape[-2]
-        pending = Pending(x, *BatchNorm(name="norm")(channel_sums(x), count, train=train))
+        pending = Pending(x, *batch_norm(convolutions, train, "norm", x, channel_sums(x)))
         x = convolutions.pool(activate(pending, self.dtype))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models.layers import (
-    BatchNorm,
     Kernel,
     SeparableBlock,
+    batch_norm,
     blocks_of,
     choose_convolutions,
     kaiming_normal,
@@ -59,8 +59,7 @@ class SeparableResNet(nn.Module):
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, sums = convolutions.dense(x, kernel)
-        pixels = images.shape[0] * images.shape[1] * images.shape[2]
-        pending = Pending(x, *BatchNorm(name="stem_norm")(sums, pixels, train=train))
+        pending = Pending(x, *batch_norm(convolutions, train, "stem_norm", x, sums))
         for name, features, stride in blocks_of(self.stages, self.blocks):
             layer = SeparableBlock(features, convolutions, stride, self.dtype, name=name)
             pending = layer(pending, train=train)

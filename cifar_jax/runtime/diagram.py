@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Rectangle
 
 from cifar_jax.config import IMAGE_SHAPE
-from cifar_jax.models.analysis import convolutions, count_params, multiply_adds, receptive_field
+from cifar_jax.models.analysis import count_params, layers, multiply_adds, receptive_field
 from cifar_jax.models.layers import blocks_of
 from cifar_jax.models.separable_resnet import SeparableResNet
 from cifar_jax.runtime.figures import BLUE, VERMILLION, new_figure
@@ -54,10 +54,10 @@ def rows_of(model: SeparableResNet) -> list[Row]:
     """
     image = jax.ShapeDtypeStruct((1, *IMAGE_SHAPE), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
-    layers = convolutions(model)
+    found = layers(model)
 
     def row(part: str, name: str, detail: str, stage: int | None = None) -> Row:
-        own = [layer for layer in layers if layer.name.split("/")[0] == part]
+        own = [layer for layer in found if layer.name.split("/")[0] == part]
         return Row(
             name,
             detail,

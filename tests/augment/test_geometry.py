@@ -170,6 +170,8 @@ def test_affine_against_opencv_on_bytes(reference):
 def test_unknown_border_is_named(images):
     with pytest.raises(ValueError, match=r"'constant' or 'reflect101', not 'wrap'"):
         warp(images, "wrap")
+    with pytest.raises(ValueError, match=r"must have sides of at least 2 pixels, not 1x8"):
+        warp(images[:, :1, :8], "reflect101")
 
 
 def read_parameters(key, count, **options):

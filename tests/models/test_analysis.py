@@ -17,7 +17,7 @@ from cifar_jax.models import (
     plain,
     receptive_field,
 )
-from cifar_jax.models.analysis import convolutions
+from cifar_jax.models.analysis import layers
 
 DEFAULT = SeparableResNet()
 SMALL = SeparableResNet(num_classes=3, stem=4, stages=(8, 16), blocks=1)
@@ -140,10 +140,10 @@ def test_the_default_multiply_adds():
 def test_convolutions_are_those_of_the_parameters(model):
     params = flat(shapes_of(model)["params"])
     kernels = {k.removesuffix("/kernel"): v.size for k, v in params.items() if k.endswith("kernel")}
-    layers = convolutions(model)
+    found = layers(model)
     if model is SMALL:
-        assert [layer.side for layer in layers] == [32, 32, 32, 32, 32, 32, 16, 16, 16, 16, 16, 1]
-    sizes = {c.name: c.kernel**2 * c.inputs // c.groups * c.outputs for c in layers}
+        assert [layer.side for layer in found] == [32, 32, 32, 32, 32, 32, 16, 16, 16, 16, 16, 1]
+    sizes = {c.name: c.kernel**2 * c.inputs // c.groups * c.outputs for c in found}
     assert sizes == kernels
 
 

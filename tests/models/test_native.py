@@ -31,6 +31,33 @@ def test_equals_plain(kind, stride, shape):
     assert_agree(compiled(native, kind, stride, *case), compiled(plain, kind, stride, *case))
 
 
+@pytest.mark.parametrize(
+    ("lanes", "stride", "width", "message"),
+    [
+        (1 / 2, 1, 8, "images must lie in lanes of"),
+        (2, 1, 8, "images must lie in lanes of"),
+        (1, 3, 8, "there is no stride of 3"),
+        (1, 1, 0, "images must have a width"),
+    ],
+)
+def test_what_it_refuses(library, lanes, stride, width, message):
+    """Rather than reading and writing elsewhere, forward and backward."""
+    convolutions = native.convolutions(library, int(library * lanes))
+    y = jnp.zeros((1, 4, 8, width, int(library * lanes)))
+    pending = plain.Pending(y, jnp.ones(4), jnp.zeros(4))
+    taps, kernel, none = jnp.zeros((3, 3, 1, 4)), jnp.zeros((1, 1, 4, 4)), jnp.zeros(0)
+    residuals = (y, none, none, none, none, kernel[0, 0], y, none)
+    gradients = (y, jnp.zeros((2, 4)), none)
+    pointwise = native._Convolution("Pointwise", library, stride)
+    for call in (
+        lambda: convolutions.pointwise(y, kernel, stride),
+        lambda: convolutions.separable(pending, taps, kernel, stride),
+        lambda: native._backward(pointwise, residuals, gradients),
+    ):
+        with pytest.raises(jax.errors.JaxRuntimeError, match=message):
+            jax.block_until_ready(call())
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kind", SEPARABLE)
 def test_at_zero_relu_has_no_slope(kind, stride):
