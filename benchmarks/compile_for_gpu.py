@@ -7,7 +7,6 @@ device. It cannot time what it chooses from there, so a program made on the devi
 FIELDS are those of the config, as in --model.dtype bfloat16.
 """
 
-import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -65,11 +64,7 @@ def main() -> None:
         refuse(f"needs jax[cuda13]: {' '.join(str(error).split())[:200]}")
     trainer = Trainer(config)
     if options.members > 1:
-        train = config.train
-        configs = [
-            dataclasses.replace(config, train=dataclasses.replace(train, seed=seed))
-            for seed in range(options.members)
-        ]
+        configs = [config.replace(train={"seed": seed}) for seed in range(options.members)]
         trainer = Members(configs, vectorized=True)
     there = SingleDeviceSharding(topology.devices[0])
     arguments: Any = (trainer._abstract_packed(), trainer.chunk_key, *trainer.abstract_resident())

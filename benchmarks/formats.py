@@ -8,7 +8,6 @@ process; benchmarks/README.md says what is measured. Needs the extra "onnx".
 """
 
 import argparse
-import dataclasses
 import functools
 import statistics
 import tempfile
@@ -86,8 +85,7 @@ def make(
         opened[kind] = load(folder / f"network.{kind}")
     networks: dict[int, dict[str, Network]] = {}
     for batch in batches:  # all of a call at once
-        evaluation = dataclasses.replace(net.config.eval, batch_size=batch)
-        config = dataclasses.replace(net.config, eval=evaluation)
+        config = net.config.replace(eval={"batch_size": batch})
         networks[batch] = {"safetensors": net._replace(config=config).predict, **opened}
     return sizes, networks
 

@@ -1,7 +1,6 @@
 """One point of scaling.py, a process of its own: Trainer, Members, or virtual devices."""
 
 import argparse
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -57,10 +56,7 @@ def make(options: argparse.Namespace) -> tuple[Callable[[], int], Report]:
     jax.config.update("jax_enable_compilation_cache", options.quick)
     config = read_config(options, *words)
     if options.kind in WAYS:
-        configs = [
-            dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
-            for seed in range(options.count)
-        ]
+        configs = [config.replace(train={"seed": seed}) for seed in range(options.count)]
         trainer = Members(configs, vectorized=options.kind == "vmap")
         first = trainer.initial_states()
     else:

@@ -54,7 +54,6 @@ class Workload:
         Raises:
           ConfigError: for a value that the config refuses.
         """
-        jax.config.update("jax_enable_compilation_cache", quick or cached)
         words = ["--train.batch-size", str(batch), "--model.dtype", dtype]
         words += [*overrides, *(TINY if quick else ())]
         self.config = load_config(ROOT / f"configs/{recipe}.py", words)
@@ -63,6 +62,7 @@ class Workload:
         # of an epoch: an image is seen once in it, and those of an incomplete call not at all
         self.calls = 2 if quick else max(RESIDENT // self.images_of_call, 1)
         self.model = network(self.config)
+        jax.config.update("jax_enable_compilation_cache", quick or cached)
         total = self.calls * self.steps * self.config.train.epochs
         self.key = jax.random.key(0)
         shapes = jax.eval_shape(self.initialize, self.key)

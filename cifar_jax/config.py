@@ -53,6 +53,21 @@ class Config:
         """Whole batches in an epoch."""
         return self.train_images // self.train.batch_size
 
+    def replace(self, **sections: Mapping[str, Any]) -> "Config":
+        """The config with other values, which are not checked; see :func:`validate`.
+
+        >>> Config().replace(train={"seed": 3, "epochs": 10}).train.seed
+        3
+
+        Args:
+          **sections: of each section that changes, values by the names of fields.
+        """
+        own = {
+            name: dataclasses.replace(getattr(self, name), **dict(fields))
+            for name, fields in sections.items()
+        }
+        return dataclasses.replace(self, **own)
+
     @property
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON of all fields; without "distill" if there is no teacher."""
@@ -105,7 +120,7 @@ def portable(config: Config) -> Config:
     """The config of a trained network for a machine that may have no native convolutions."""
     if config.model.convolutions != "native":
         return config
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, convolutions="auto"))
+    return config.replace(model={"convolutions": "auto"})
 
 
 def validate(config: Config) -> Config:

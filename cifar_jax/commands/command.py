@@ -1,6 +1,7 @@
 """What a command is, and the options that several have."""
 
 import argparse
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -125,6 +126,8 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
         return from_run(options.workdir, config, step=options.checkpoint, report=note)
     if options.checkpoint is not None:
         raise ConfigError("--checkpoint: needs --workdir")
+    if Workdir(options.weights).config.exists() and not (options.weights / "card.json").exists():
+        raise ConfigError(f"--weights: {options.weights} is a run: give it as --workdir")
     net = load(options.weights)
     config = validate(override(net.config, overrides))
     if decisive := [c for c in differing(net.config, config) if not c.field.startswith("eval.")]:
@@ -134,7 +137,10 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
 
 def config_of_run(workdir: Path, overrides: Sequence[str]) -> Config:
     """The config of a run, for this machine, with overrides; raises ConfigError."""
-    return validate(override(portable(Workdir(workdir).read_config()), overrides))
+    run = Workdir(workdir)
+    if not run.config.exists() and (workdir / "card.json").exists():
+        raise ConfigError(f"--workdir: {workdir} has exported weights: give it as --weights")
+    return validate(override(portable(run.read_config()), overrides))
 
 
 def configure(options: Options, overrides: Sequence[str]) -> Config:
@@ -159,7 +165,15 @@ def prepare(options: Options) -> None:
     enable_compilation_cache(note)
 
 
-def refuse_overrides(overrides: Sequence[str]) -> None:
-    """Raise ConfigError for the first override of a command that takes none."""
-    if overrides:
-        raise ConfigError(f"{overrides[0]}: no such option; the config is that of the run")
+def refuse_overrides(overrides: Sequence[str], options: Options) -> None:
+    """Raise ConfigError for the first of words that a command, whose options these are, has not."""
+    for word in overrides[:1]:
+        if not word.startswith("-"):
+            raise ConfigError(f"{word}: is no option; a run is given as --workdir {word}")
+        name = word.partition("=")[0]
+        known = [f"--{option}".replace("_", "-") for option in vars(options)]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "--help lists them"
+        if "." in name:
+            hint = "the config is that of the run"
+        raise ConfigError(f"{name}: no such option; {hint}")

@@ -17,16 +17,17 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print a table of runs and write a page with their curves."""
-    refuse_overrides([word for word in overrides if word.startswith("-")])
-    options.runs += map(Path, overrides)  # argparse takes those before an option alone
-    if not options.runs:
+    runs = vars(options).pop("runs")
+    refuse_overrides([word for word in overrides if word.startswith("-")], options)
+    runs += map(Path, overrides)  # argparse takes those before an option alone
+    if not runs:
         raise ConfigError("folders of runs are required, as in compare runs/a runs/b")
     output = require_page(options.output or Path("compare.html"))
     from cifar_jax.runtime import page
     from cifar_jax.runtime.comparison import compare, comparison_page, describe
     from cifar_jax.runtime.records import expand, read
 
-    found = compare([read(folder) for folder in expand(options.runs)])
+    found = compare([read(folder) for folder in expand(runs)])
     page.write(output, comparison_page(found))
     print_what_is_saved(f"{describe(found)}\n\n{output}")
 

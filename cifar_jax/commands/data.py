@@ -15,12 +15,11 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         config = load_config(options.config, overrides)
     else:
         config = validate(override(Config(), overrides))
-    from cifar_jax.data import load_cifar10
     from cifar_jax.data.dataset import sha256
+    from cifar_jax.runtime.inputs import load_dataset
 
     interruptible()
-    dataset = load_cifar10(config.data.data_dir, config.data.source, report=print)
-    for name, array in dataset._asdict().items():
+    for name, array in load_dataset(config, report=print)._asdict().items():
         print(f"{name:13} {array.dtype} {list(array.shape)}  sha256 {sha256(array)}")
 
 

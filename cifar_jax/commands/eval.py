@@ -23,6 +23,7 @@ from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import describe_failure
+from cifar_jax.runtime.workdir import Workdir
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,26 +57,31 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     interruptible()
     prepare(options)
     if trained:
-        find = functools.partial(evaluate_run, *trained, step=options.checkpoint, report=note)
+        find = functools.partial(evaluate_run, *trained, step=options.checkpoint)
     else:
         find = functools.partial(evaluate_weights, open_network(options, overrides))
     if options.pictures:
         _make(options.pictures)  # before the work, which would be lost
+    if trained and options.split == "test":
+        workdir = Workdir(trained[0])
+        if workdir.config.exists() and not workdir.results.exists():
+            note(f"{workdir.path}: is not finished: its test set is to be scored once, at the end")
     found = find(
         split=options.split,
         all_views=options.all_views,
+        report=note,
         watch=functools.partial(tqdm, unit="batch", leave=False, disable=None),
     )
-    if options.pictures:
-        draw_evaluation(found, options.pictures, options.split)
     if options.json:
         print(json.dumps(found, indent=2))
-        return
-    print(describe_evaluation(found, options.split))
-    if "step" in found:
-        print(f"{'step':22} {found['step']}")
-    if found.get("card_accuracy") is not None:
-        print(f"{'the card says':22} {found['card_accuracy']:.2%}")
+    else:
+        print(describe_evaluation(found, options.split))
+        if "step" in found:
+            print(f"{'step':22} {found['step']}")
+        if found.get("card_accuracy") is not None:
+            print(f"{'the card says':22} {found['card_accuracy']:.2%}")
+    if options.pictures:
+        draw_evaluation(found, options.pictures, options.split)
 
 
 def _run_of(options: Options, overrides: Sequence[str]) -> tuple[Path, Config] | None:

@@ -31,7 +31,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        help="folder, as pretrained/200k, or file: .stablehlo, .onnx; .safetensors, .pt or .pth "
+        help="folder, as my/network, or file: .stablehlo, .onnx; .safetensors, .pt or .pth "
         "for torch",
     )
     parser.add_argument(
@@ -45,7 +45,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Write a trained network in one of the formats."""
-    refuse_overrides(overrides)
+    refuse_overrides(overrides, options)
     if options.format == "safetensors":
         unused, why = ("weights", "checkpoint", "input"), "is not for --format safetensors"
     elif options.format == "torch":
@@ -62,9 +62,17 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
 
 def _export_folder(options: Options) -> None:
     if options.workdir is None or options.output is None:
-        raise ConfigError("--workdir and --output are required, as in --output pretrained/200k")
+        raise ConfigError("--workdir and --output are required, as in --output my/network")
     from cifar_jax.runtime.cards import export
     from cifar_jax.runtime.environment import require_device
+    from cifar_jax.runtime.formats import ENDINGS
+
+    suffix = options.output.suffix
+    if kinds := [kind for kind, endings in ENDINGS.items() if suffix in endings]:
+        raise ConfigError(
+            f"--output {options.output}: must be a folder for --format safetensors; "
+            f"{suffix} is of --format {kinds[0]}"
+        )
 
     interruptible()
     require_device(gpu=False)

@@ -16,6 +16,7 @@ from cifar_jax.commands.command import (
     add_require_gpu,
     open_network,
     prepare,
+    refuse_overrides,
 )
 from cifar_jax.commands.console import interruptible, note
 from cifar_jax.data import CLASS_NAMES
@@ -33,8 +34,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument_group(
         "FILE|FOLDER",
         "images of any size in any format that Pillow reads; of a folder, and of those in it, all "
-        "files that are named as images. The middle square is scaled to 32x32 pixels, and what is "
-        "transparent becomes white.",
+        "files that are named as images, but for hidden ones. The middle square is scaled to 32x32 "
+        "pixels, and what is transparent becomes white.",
     )
     add_network(parser)
     add_require_gpu(parser)
@@ -52,7 +53,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print the most probable classes of images."""
-    words, overrides = _paths_and_overrides(overrides)
+    words, overrides = _paths_and_overrides(overrides, options)
     if not words:
         raise ConfigError("FILE or FOLDER is required, as in predict photo.jpg --weights ...")
     if any(word.partition("=")[0] == "--eval.tta" for word in overrides):
@@ -70,7 +71,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         failed.append(line)
 
     try:
-        paths = find_images([Path(word) for word in words], fail)
+        paths = find_images([Path(word) for word in words], fail, note=note)
     except ConfigError:
         for line in failed[-1:]:
             note(line)
@@ -96,7 +97,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         raise status(failed[-1])
 
 
-def _paths_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def _paths_and_overrides(words: Sequence[str], options: Options) -> tuple[list[str], list[str]]:
     """Tell paths from overrides, of which each has one value; after ``--`` all are paths."""
     paths, overrides, rest = [], [], iter(words)
     for word in rest:
@@ -104,6 +105,8 @@ def _paths_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
             paths += rest
         elif not word.startswith("-"):
             paths.append(word)
+        elif "." not in word.partition("=")[0]:  # no field of the config: a path may follow
+            refuse_overrides([word], options)
         elif "=" in word:
             overrides.append(word)
         else:

@@ -30,7 +30,7 @@ def require_page(output: Path) -> Path:
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Write the page of a run."""
-    refuse_overrides(overrides)
+    refuse_overrides(overrides, options)
     if options.workdir is None:
         raise ConfigError("--workdir is required, as in --workdir runs/200k-seed0")
     from cifar_jax.runtime.compilation_cache import enable_compilation_cache

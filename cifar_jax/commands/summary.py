@@ -16,11 +16,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print the layers, parameters and cost of a network."""
     config = configure(options, overrides)
+    if options.picture and options.picture.suffix != ".png":
+        raise ConfigError(f"--picture must end in .png, not {options.picture}")
     from cifar_jax import models
     from cifar_jax.runtime.diagram import architecture_figure
+    from cifar_jax.runtime.environment import require_device
     from cifar_jax.runtime.figures import save
     from cifar_jax.runtime.summary import summarize
 
+    require_device(gpu=False)
     network = models.from_config(config.model)
     if not options.picture:
         print(summarize(config))

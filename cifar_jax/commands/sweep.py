@@ -20,7 +20,7 @@ from cifar_jax.errors import ConfigError
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    add_workdir(parser, default="sweep")
+    add_workdir(parser, default="sweep, with --grid -grid")
     add_require_gpu(parser)
     add_log(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])

@@ -1,6 +1,5 @@
 """Writes the folders that pretrained.py loads: weights as safetensors, and a card about them."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Callable
@@ -56,7 +55,7 @@ def export(
 
     Args:
       workdir: of the run.
-      folder: to make or replace.
+      folder: to make, or that of the same weights.
       limits: what a user of the network should know besides.
       report: told each damaged checkpoint that is passed over.
 
@@ -64,7 +63,7 @@ def export(
       The card. Its accuracy is that of results.json, or that in float32.
 
     Raises:
-      ConfigError: when the workdir holds no finished run.
+      ConfigError: when the workdir holds no finished run, or the folder another network.
       CheckpointError: when the selected epoch's checkpoint is gone or cannot be read.
       WriteError: when the folder cannot be written to.
       DataError: when what is scored once more cannot be had.
@@ -85,11 +84,11 @@ def export(
         "data_sha256": "synthetic" if config.data.source == "synthetic" else dict(SHA256),
     }
     trained = config.model.dtype
-    config = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, data_dir=DataConfig().data_dir),
-        model=dataclasses.replace(config.model, convolutions="auto", dtype="float32"),
+    config = config.replace(
+        data={"data_dir": DataConfig().data_dir},
+        model={"convolutions": "auto", "dtype": "float32"},
     )
+    _serialize(state.ema_variables, folder)  # refuses before anything is scored
     if trained != config.model.dtype:
         test = load_inputs(run.read_config(), report=report).test
         figures = score_variables(config, state.ema_variables, test)
@@ -102,7 +101,7 @@ def export(
 def write_folder(
     folder: Path, variables: Any, config: Config, card: dict[str, Any], *, limits: str = ""
 ) -> dict[str, Any]:
-    """Make or replace a folder that ``pretrained.load`` reads.
+    """Make a folder that ``pretrained.load`` reads, or write one of the same weights anew.
 
     Args:
       folder: of weights and card.
@@ -113,9 +112,12 @@ def write_folder(
 
     Returns:
       The whole card.
+
+    Raises:
+      ConfigError: when the folder holds other weights, or cannot be made.
+      WriteError: when it cannot be written to.
     """
-    weights = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-    content = safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
+    content = _serialize(variables, folder)
     card = {
         **card,
         "classes": list(CLASS_NAMES),
@@ -134,6 +136,16 @@ def write_folder(
         weights_file.write_bytes(content)  # both are whole before either takes its place
         card_file.write_text(text, encoding="utf-8")
     return card
+
+
+def _serialize(variables: Any, folder: Path) -> bytes:
+    """The file of weights; raises ConfigError when the folder has another one."""
+    weights = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+    content = safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
+    there = folder / WEIGHTS
+    if there.exists() and there.read_bytes() != content:
+        raise ConfigError(f"{folder} holds another network: use another --output, or remove it")
+    return content
 
 
 def protocol(config: Config, results: dict[str, Any]) -> str:

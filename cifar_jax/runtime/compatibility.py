@@ -15,6 +15,7 @@ FIXED = {  # another network, other images, or another meaning of a step: anothe
 FREE = {  # decide no result; a field in neither set does: it is of the training
     "data.data_dir",
     "model.convolutions",  # the same sums in another order: bits may differ
+    "eval.batch_size",  # figures may differ by rounding
     *("train.checkpoint_every", "train.keep_checkpoints"),
 }
 
@@ -51,7 +52,14 @@ def differing(old: Config, new: Config) -> list[Change]:
     return [change for change in changes(old, new) if change.field not in FREE]
 
 
-def require_same(path: Path, old: Config, new: Config, *, besides: Sequence[str] = ()) -> None:
+def require_same(
+    path: Path,
+    old: Config,
+    new: Config,
+    *,
+    besides: Sequence[str] = (),
+    holds: str = "another run",
+) -> None:
     """Check that two configs decide the same results.
 
     Args:
@@ -59,13 +67,14 @@ def require_same(path: Path, old: Config, new: Config, *, besides: Sequence[str]
       old: what it was trained with.
       new: to compare.
       besides: sections that may differ.
+      holds: what the path holds if they do not, for the message.
 
     Raises:
       ConfigError: naming the fields that differ and both values.
     """
     found = [c for c in differing(old, new) if c.field.split(".")[0] not in besides]
     if found:
-        raise ConfigError(f"{path} holds another run ({_list(found)}): use another --workdir")
+        raise ConfigError(f"{path} holds {holds} ({_list(found)}): use another --workdir")
 
 
 def check_resumable(
@@ -100,7 +109,7 @@ def check_resumable(
     if training and not allow:
         raise ConfigError(
             f"{path} was trained otherwise ({_list(training)}): use another --workdir, or "
-            "--allow-config-change to go on with the new values"
+            "--allow-config-change of train to go on with the new values"
         )
     return training
 

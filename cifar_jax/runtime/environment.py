@@ -93,7 +93,7 @@ def require_device(*, gpu: bool) -> None:
     if gpu and found != "gpu":
         raise ConfigError(
             f"--require-gpu: jax {jax.__version__} must have a GPU, not {found} only "
-            "(pip install 'cifar_jax[cuda13]', or [cuda12], brings it to one)"
+            "(pip install -e '.[cuda13]', or '.[cuda12]')"
         )
 
 

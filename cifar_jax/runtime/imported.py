@@ -1,6 +1,5 @@
 """Weights of the original PyTorch network, made a folder that everything else here opens."""
 
-import dataclasses
 import datetime
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,7 @@ def import_torch(
     Args:
       path: of the state dict: .safetensors, or by ``torch.save``, which needs torch. It may lie in
         a checkpoint, under a name in ``torch_state.WRAPPERS``.
-      folder: to make or replace.
+      folder: to make, or that of the same weights.
       configure: given the config that the file tells, gives the one of the card. Its images are
         normalised as the original's, if the file does not say otherwise.
 
@@ -40,7 +39,8 @@ def import_torch(
 
     Raises:
       WeightsError: when the file cannot be read, or is not of the original's network.
-      ConfigError: when torch is needed and not there, or the config is of another network.
+      ConfigError: when torch is needed and not there, the config is of another network, or the
+        folder holds other weights.
       WriteError: when the folder cannot be written to.
     """
     path = Path(path)
@@ -53,14 +53,10 @@ def import_torch(
         if found != needed:
             raise WeightsError(f"{path}: {name} must be {needed}, for CIFAR-10, not {found}")
     told = {name: tuple(value) for name, value in (ORIGINAL | state.normalisation).items()}
-    default = Config()
-    own = dataclasses.replace(
-        default,
-        data=dataclasses.replace(default.data, validation_examples=0),  # any may be trained on
-        model=dataclasses.replace(
-            default.model, stem=model.stem, stages=model.stages, blocks=model.blocks
-        ),
-        augment=dataclasses.replace(default.augment, **told),
+    own = Config().replace(
+        data={"validation_examples": 0},  # any may be trained on
+        model={"stem": model.stem, "stages": model.stages, "blocks": model.blocks},
+        augment=told,
     )
     config = configure(own)
     same = ("model.architecture", "model.stem", "model.stages", "model.blocks")

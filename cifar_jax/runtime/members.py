@@ -1,6 +1,5 @@
 """Several runs in one compiled loop, side by side: arrays of their states get a leading axis."""
 
-import dataclasses
 import functools
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -159,5 +158,4 @@ def _value(config: Config, field: str) -> Any:
 
 def _with(config: Config, field: str, value: Any) -> Config:
     section, name = field.split(".")
-    part = dataclasses.replace(getattr(config, section), **{name: value})
-    return dataclasses.replace(config, **{section: part})
+    return config.replace(**{section: {name: value}})

@@ -93,11 +93,18 @@ def _runs_of(folder: Path) -> Iterator[Path]:
     inside = [] if is_run else sorted(path for path in folder.iterdir() if path.is_dir())
     seeds = {seed: path for path in inside if (seed := seed_of(path)) is not None}
     points = [path for path in inside if "=" in path.name]  # of a grid, finished or not
+    is_grid = (folder / "grid.json").exists()
+    others = any(
+        Workdir(run).config.exists() or (run / "sweep.json").exists()
+        for path in inside
+        if path not in points
+        for run in (path, *path.glob("seed*"))
+    )
     if seeds:
         yield from _begun([path for _, path in sorted(seeds.items())])
-    elif points and points == inside:
+    elif points and (is_grid or not others):
         yield from _begun([run for point in points for run in _runs_of(point)])
-    elif (folder / "grid.json").exists():
+    elif is_grid:
         raise ConfigError(f"{folder} has a grid.json, but no folder of a run")
     else:
         yield folder

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cifar_jax.errors import ConfigError
 from cifar_jax.files import remove_leftovers
 from cifar_jax.runtime.checkpoint import (
     POINTER,
@@ -46,7 +47,8 @@ def recover(
 
     Args:
       folder: of all checkpoints of a run; it need not exist.
-      needs: from the progress of a checkpoint to the step of another that the run will restore.
+      needs: from the progress of a checkpoint to the step of another that the run will restore;
+        raises ConfigError for one of another version.
       say: told each thing that is ignored or set aside.
 
     Returns:
@@ -54,6 +56,7 @@ def recover(
 
     Raises:
       CheckpointError: when there are only damaged ones; lists them and changes nothing.
+      ConfigError: of ``needs``, with the checkpoint's path.
     """
     if not folder.is_dir():
         return None
@@ -83,7 +86,14 @@ def recover(
                 f"(use another --workdir): {found}"
             )
         return None
-    complete = [step for step, saved in whole.items() if needs(saved) in {None, *whole}]
+    complete = []
+    for step, saved in whole.items():
+        try:
+            if needs(saved) in {None, *whole}:
+                complete.append(step)
+        except ConfigError as error:
+            path = folder / str(step)
+            raise ConfigError(f"{path}: written by another version: {error}") from error
     chosen = max(complete or whole)
     for path, reason in damaged.items():
         if path.exists():

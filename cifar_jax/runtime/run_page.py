@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import tempfile
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data.dataset import DataError
+from cifar_jax.files import writing
 from cifar_jax.runtime import charts, checkpoint, figures, page, run_errors
 from cifar_jax.runtime.cards import protocol
 from cifar_jax.runtime.compatibility import changes
@@ -46,6 +48,8 @@ def write_run_page(workdir: Path, output: Path, *, report: Say = lambda line: No
       WriteError: when the page cannot be written.
     """
     record = read(workdir)
+    with writing(output), tempfile.TemporaryFile(dir=output.parent):
+        pass  # before the work, which would be lost
     inputs, seen, lacking = _look(record, report)
     sections = [_curves(record)] if record.history else []
     if record.results:

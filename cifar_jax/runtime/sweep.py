@@ -1,6 +1,5 @@
 """One recipe with several seeds, or at the points of a grid: mean, spread and an interval."""
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from cifar_jax.overrides import override
 from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.members import groups_of
 from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.records import seed_of
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.together import Run, train_together
@@ -57,10 +57,12 @@ def sweep(
       and the figures of each seed.
 
     Raises:
-      ConfigError: for no seeds, one out of range, or the same twice; and what ``train`` raises.
+      ConfigError: for no seeds, one out of range, or the same twice, and where the folder has
+        finished runs of others; and what ``train`` raises.
     """
     folder = Path(folder)
     runs = _runs(config, seeds, folder)
+    _require_all(runs, folder)
     how = {"command": command, "stop": stop, "log": log}
     if failed := _train_all(runs, side_by_side, **how):
         raise TrainingError("; ".join(f"{run}: {why}" for run, why in failed.items()))
@@ -127,6 +129,7 @@ def sweep_grid(
     if not points:
         raise ConfigError(f"a grid needs at least one value of each field, not {dict(grid)}")
     runs = [run for *_, own in points for run in own]
+    _require_all(runs, folder)
     how = {"command": command, "stop": stop, "log": log}
     failed = _train_all(runs, side_by_side, **how)
     rows = []
@@ -150,15 +153,29 @@ def sweep_grid(
 def _runs(config: Config, seeds: Sequence[int], folder: Path, point: str = "") -> list[Run]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise ConfigError(f"seeds must be at least one and differ, not {list(seeds)}")
-    trains = [dataclasses.replace(config.train, seed=seed) for seed in seeds]
     return [
         Run(
-            validate(dataclasses.replace(config, train=own)),
-            folder / f"seed{own.seed}",
-            f"{point}, seed{own.seed}" if point else "",
+            validate(config.replace(train={"seed": seed})),
+            folder / f"seed{seed}",
+            f"{point}, seed{seed}" if point else "",
         )
-        for own in trains
+        for seed in seeds
     ]
+
+
+def _require_all(runs: Sequence[Run], folder: Path) -> None:
+    """Refuse to leave finished runs of a folder out of what is written about it."""
+    within = "*=*/*" if any(run.folder.parent != folder for run in runs) else "*"
+    finished = {run for run in folder.glob(within) if (run / "results.json").exists()}
+    asked = {run.folder for run in runs}
+    others = sorted(run for run in finished - asked if seed_of(run) is not None)
+    if others:
+        names = [str(other.relative_to(folder)) for other in others[:5]]
+        if more := len(others) - len(names):
+            names.append(f"{more} more")
+        raise ConfigError(
+            f"{folder} has {', '.join(names)} as well: sweep them too, or use another --workdir"
+        )
 
 
 def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dict[Path, str]:

@@ -1,13 +1,14 @@
 """The teacher of a run: a trained network, whose answers to its images the run learns from."""
 
-import dataclasses
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cifar_jax.config import Config
 from cifar_jax.errors import ConfigError
 from cifar_jax.models import count_params
 from cifar_jax.runtime.kernels import network
-from cifar_jax.runtime.pretrained import load
+from cifar_jax.runtime.pretrained import CARD, load
+from cifar_jax.runtime.workdir import Workdir
 
 
 class Teacher(NamedTuple):
@@ -37,12 +38,19 @@ def load_teacher(config: Config) -> Teacher | None:
 
     Raises:
       WeightsError: when it cannot be read.
-      ConfigError: when its images were normalised otherwise or were not the run's; where images
-        are held out to choose by, when it has not held out the same ones.
+      ConfigError: when it is a run, not exported; when its images were normalised otherwise or
+        were not the run's; where images are held out to choose by, when it has not held out the
+        same ones.
     """
     if not config.distill.teacher:
         return None
-    net = load(config.distill.teacher)
+    folder = Path(config.distill.teacher)
+    if Workdir(folder).config.exists() and not (folder / CARD).exists():
+        raise ConfigError(
+            f"distill.teacher: {folder} is a run; export it first: "
+            f"python main.py export --workdir {folder} --output my/teacher"
+        )
+    net = load(folder)
     if "imported" in net.card:
         raise ConfigError(
             f"distill.teacher: {config.distill.teacher} must have been trained here: nobody knows "
@@ -62,8 +70,7 @@ def load_teacher(config: Config) -> Teacher | None:
                 f"distill.teacher: {config.distill.teacher} must have been trained with this run's "
                 f"{field}, {needed}, not {found}"
             )
-    like = {"dtype": config.model.dtype, "convolutions": config.model.convolutions}
-    model = dataclasses.replace(net.config.model, **like)
+    model = {"dtype": config.model.dtype, "convolutions": config.model.convolutions}
     known = {
         "path": config.distill.teacher,
         "file_sha256": net.card["file_sha256"],
@@ -71,4 +78,4 @@ def load_teacher(config: Config) -> Teacher | None:
         "accuracy": float(net.card["accuracy"]),
         "protocol": net.card.get("protocol"),
     }
-    return Teacher(network(dataclasses.replace(net.config, model=model)), net.variables, known)
+    return Teacher(network(net.config.replace(model=model)), net.variables, known)

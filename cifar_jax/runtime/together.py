@@ -15,7 +15,7 @@ from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.session import Session
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.teacher import load_teacher
-from cifar_jax.runtime.train import finish, finished, open_session
+from cifar_jax.runtime.train import ends_in_log, finish, finished, open_session
 from cifar_jax.runtime.trainer import TrainingError
 from cifar_jax.runtime.workdir import Workdir
 from cifar_jax.state import TrainState
@@ -70,9 +70,8 @@ def train_together(
     if not all(finished(Workdir(one.folder), one.config) for one in runs):
         load_teacher(runs[0].config)
     failed: dict[Path, str] = {}
+    sessions: list[Session] = []
     with contextlib.ExitStack() as stack:
-        stack.enter_context(environment.memory_in_words("side_by_side", len(runs)))
-        sessions: list[Session] = []
         for one in runs:
             run, config = Workdir(one.folder), one.config
             if finished(run, config):
@@ -85,11 +84,17 @@ def train_together(
                 sessions.append(session)
         if not sessions:
             return failed
+        stack.enter_context(ends_in_log(sessions))  # while the folders are claimed
+        stack.enter_context(environment.memory_in_words("side_by_side", len(runs)))
         inputs = load_inputs(sessions[0].config, report=sessions[0].say)
         Progress(1, 1).line(inputs.describe())
         for step in sorted({session.step for session in sessions}, reverse=True):
             group = [session for session in sessions if session.step == step]
-            failed |= _train(group, inputs, command, stop or Stop(), vectorized)
+            found = _train(group, inputs, command, stop or Stop(), vectorized)
+            for session in [session for session in group if session.run.path in found]:
+                session.run.log_end(found[session.run.path])
+                sessions.remove(session)  # of what ends the others its log says nothing
+            failed |= found
     return failed
 
 

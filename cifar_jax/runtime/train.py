@@ -1,6 +1,7 @@
 """Training from the first step, or from the last checkpoint, to results.json."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,16 @@ def _run(
         return results
     kernels.network(config)  # refuses before anything is written, as the next line does
     load_teacher(config)
+    sessions: list[Session] = []
     with (
         run.claimed() as notes,
+        ends_in_log(sessions),
         environment.memory_in_words("train.batch_size", config.train.batch_size),
     ):
         if results := finished(run, config):  # by the process that has just let go of the folder
             return results
         session = open_session(run, config, notes, allow_config_change=allow_config_change)
+        sessions.append(session)
         trainer, say = session.trainer, session.say
         left = trainer.total_steps - session.step
         with (
@@ -100,6 +104,17 @@ def _run(
         ):
             session.around_chunk = around_chunk
             return _train(session, command, stop or Stop())
+
+
+@contextlib.contextmanager
+def ends_in_log(sessions: Sequence[Session]) -> Iterator[None]:
+    """Say in the logs of the sessions why the block has ended, where it has by an exception."""
+    try:
+        yield
+    except BaseException as error:
+        for session in sessions:
+            session.run.log_end(error)
+        raise
 
 
 def _train(session: Session, command: str, stop: Stop) -> dict[str, Any]:
@@ -128,7 +143,7 @@ def finished(run: Workdir, config: Config) -> dict[str, Any] | None:
     """The results of a finished run, else None."""
     if not run.results.exists():
         return None
-    run.require_same(config)
+    run.require_same(config, holds="a finished run, which does not go on")
     return run.read_results()
 
 
@@ -165,6 +180,8 @@ def _open(
 ) -> Session:
 
     def needs(progress: dict[str, Any]) -> int | None:
+        if "config" not in progress:
+            raise ConfigError("it has no config")
         trained_with = from_dict(progress["config"])  # not this one, which may yet be refused
         return selected_step(trained_with.train, progress["history"])
 

@@ -92,17 +92,20 @@ class Workdir:
         """Write config.json."""
         write_json(self.config, to_dict(config))
 
-    def require_same(self, config: Config, *, besides: Sequence[str] = ()) -> None:
+    def require_same(
+        self, config: Config, *, besides: Sequence[str] = (), holds: str = "another run"
+    ) -> None:
         """Check that config.json is the same but for what decides nothing of a result.
 
         Args:
           config: to compare with.
           besides: sections that may differ too.
+          holds: what the folder holds if they do not, for the message.
 
         Raises:
           ConfigError: naming the fields that differ and both values.
         """
-        require_same(self.path, self.read_config(), config, besides=besides)
+        require_same(self.path, self.read_config(), config, besides=besides, holds=holds)
 
     def read_config(self) -> Config:
         """Read config.json; raises ConfigError when it is missing or broken."""
@@ -150,6 +153,13 @@ class Workdir:
         """Add a line to the log, with the date and time in UTC."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._append(self.log, f"{now} {text}\n")
+
+    def log_end(self, why: object) -> None:
+        """Say in the log why an unfinished run has ended, if that can be written."""
+        text = " ".join(str(why).split()) or type(why).__name__
+        if not self.results.exists():
+            with contextlib.suppress(OSError):
+                self.append_log(f"ended: {text:.1000}")
 
     def log_size(self) -> int:
         """Bytes in the log."""

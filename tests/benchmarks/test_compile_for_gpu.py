@@ -30,13 +30,10 @@ def test_the_smallest_recipe():
         assert line.startswith("compile_for_gpu.py: needs jax[cuda13]: ")
 
 
-def test_a_mistake_is_one_line():
+def test_a_mistake_is_one_line(refusal, assert_refused):
     for words, message in (
         (("--recipe", "nothing"), "no such config file"),
         (("--members", "0"), "must be a whole number of at least 1, not '0'"),
         (("--model.dtpe", "x"), "did you mean --model.dtype"),
     ):
-        done = run(*words)
-        assert done.returncode == 2
-        (line,) = done.stderr.splitlines()
-        assert message in line
+        assert_refused(refusal("compile_for_gpu", *words), "compile_for_gpu.py: ", message)

@@ -42,5 +42,5 @@ def test_each_format(benchmark, weights, tmp_path):
         assert min(picture.size) > 200
 
 
-def test_refusals_are_one_line(benchmark, assert_refused):
-    assert_refused(benchmark("formats", "--weights", "nowhere"), "formats.py: nowhere/card.json")
+def test_refusals_are_one_line(refusal, assert_refused):
+    assert_refused(refusal("formats", "--weights", "nowhere"), "formats.py: nowhere/card.json")

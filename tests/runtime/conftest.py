@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 
 from cifar_jax.config import (
@@ -71,9 +70,5 @@ def empty_pictures() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(compiled: Path):
+def compiled_once(compilation_cache: None) -> None:
     """Compile each program of these tests once: most of them train the same tiny network."""
-    jax.config.update("jax_compilation_cache_dir", str(compiled))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    yield
-    jax.config.update("jax_compilation_cache_dir", None)

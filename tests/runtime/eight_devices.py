@@ -1,9 +1,9 @@
 """What test_devices.py runs in processes of its own, with several virtual devices.
 
-usage: python eight_devices.py WHAT FOLDER; XLA_FLAGS has the number of devices.
+usage: python eight_devices.py FOLDER WHAT...; XLA_FLAGS has the number of devices. In the end it
+prints what each has found, as JSON.
 """
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -18,7 +18,6 @@ from cifar_jax.config import (
     AugmentConfig,
     Config,
     DataConfig,
-    DistillConfig,
     EvalConfig,
     ModelConfig,
     OptimConfig,
@@ -46,14 +45,14 @@ CONFIG = validate(
 
 def taught(folder: Path) -> Config:
     """The same with a teacher, of weights that nobody has trained."""
-    teacher = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, seed=9))
-    write_folder(
-        folder / "teacher", Trainer(teacher).initial_state().variables, teacher, {"accuracy": 0.1}
-    )
-    return dataclasses.replace(CONFIG, distill=DistillConfig(teacher=str(folder / "teacher")))
+    teacher = CONFIG.replace(train={"seed": 9})
+    if not (folder / "teacher").exists():
+        variables = Trainer(teacher).initial_state().variables
+        write_folder(folder / "teacher", variables, teacher, {"accuracy": 0.1})
+    return CONFIG.replace(distill={"teacher": str(folder / "teacher")})
 
 
-def epoch(folder: Path) -> None:
+def epoch(folder: Path) -> dict[str, Any]:
     """One epoch with a teacher: the sums, the weights, and whether devices talk to each other."""
     trainer = Trainer(taught(folder))
     resident = trainer.resident(load_inputs(CONFIG, report=print).train)
@@ -64,8 +63,7 @@ def epoch(folder: Path) -> None:
     program: Any = trainer.train_chunk
     found = {"loss": sums["loss"], "correct": sums["correct"]}
     found |= {"flops": program.cost_analysis()["flops"]}
-    found |= {"all_reduce": "all-reduce" in program.as_text()}
-    print(json.dumps(found))
+    return found | {"all_reduce": "all-reduce" in program.as_text()}
 
 
 def batch(folder: Path) -> None:
@@ -89,45 +87,45 @@ def batch(folder: Path) -> None:
     np.savez(folder / f"batch{jax.device_count()}.npz", *map(np.asarray, seen))
 
 
-def members(folder: Path) -> None:
+def members(folder: Path) -> dict[str, Any]:
     """As many members as devices, with one teacher: each is on one."""
     config = taught(folder)
-    configs = [
-        dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed))
-        for seed in range(4)
-    ]
+    configs = [config.replace(train={"seed": seed}) for seed in range(4)]
     group = Members(configs, vectorized=True)
     resident = group.resident(load_inputs(CONFIG, report=print).train)
     states, sums = group.train_epoch(group.initial_states(), 1, resident, Progress(2, 640))
     leaves = {f"{m}-{i}": x for m, s in enumerate(states) for i, x in enumerate(jax.tree.leaves(s))}
     np.savez(folder / f"members{jax.device_count()}.npz", allow_pickle=False, **leaves)
-    print(json.dumps({"loss": list(sums["loss"]), "mesh": group.placement.mesh is not None}))
+    return {"loss": list(sums["loss"]), "mesh": group.placement.mesh is not None}
 
 
-def run(folder: Path) -> None:
-    """A run, or the rest of it, without pictures."""
+def rest(folder: Path) -> list[dict[str, Any]]:
+    """The rest of the run that other devices have begun, without pictures: what has changed."""
     from cifar_jax.runtime import pictures  # matplotlib takes a second to import
 
     pictures.draw_pictures = lambda *_: None
-    results = train(CONFIG, folder / "run")
-    print(json.dumps(results["environment_changes"]))
+    (workdir,) = (path for path in folder.glob("run*") if path.name != f"run{jax.device_count()}")
+    return train(CONFIG, workdir)["environment_changes"]
 
 
 def first_epoch(folder: Path) -> None:
     """A run that is interrupted after its first epoch."""
+    line = Progress.line
 
-    def stop_after_first(self, text, line=Progress.line):
+    def stop_after_first(self, text):
         line(self, text)
         if text.startswith("epoch 2"):
             raise KeyboardInterrupt
 
     Progress.line = stop_after_first
     try:
-        train(CONFIG, folder / "run")
+        train(CONFIG, folder / f"run{jax.device_count()}")
     except KeyboardInterrupt:
         return
+    finally:
+        Progress.line = line
     raise AssertionError("it was not interrupted")
 
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](Path(sys.argv[2]))
+    print(json.dumps({what: globals()[what](Path(sys.argv[1])) for what in sys.argv[2:]}))

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_run_page import Page
-from tiny_runs import change
 
 from cifar_jax.cli import main
 from cifar_jax.config import to_dict
@@ -25,7 +24,7 @@ def make(whole, tiny, tmp_path):
         folder = tmp_path / name
         folder.mkdir(parents=True)
         shutil.copy(whole[0] / "metrics.jsonl", folder)
-        config = change(tiny, **sections)
+        config = tiny.replace(**sections)
         (folder / "config.json").write_text(json.dumps(to_dict(config)))
         if accuracy is not None:
             results = whole[1] | {"ema_test_accuracy": accuracy, "seed": config.train.seed}
@@ -59,12 +58,15 @@ def test_a_grid_stands_for_the_runs_of_its_points(make, tmp_path):
         for momentum in (0.8, 0.9)
         for seed in (0, 1)
     ]
+    for name in ("figures", ".ipynb_checkpoints"):
+        (tmp_path / "grid" / name).mkdir()
     begun = tmp_path / "grid" / "optim.momentum=0.95" / "seed0"
     begun.mkdir(parents=True)
     assert expand([tmp_path / "grid"]) == runs  # that are not finished yet
     begun.rmdir()
     begun.parent.rmdir()
     (tmp_path / "grid" / "grid.json").write_text("{}")
+    make("grid/beside", 0.5)
     assert expand([tmp_path / "grid"]) == runs
     assert read(runs[-1]).name == "optim.momentum=0.9/seed1"
 

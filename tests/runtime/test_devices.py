@@ -20,19 +20,30 @@ SCRIPT = Path(__file__).parent / "eight_devices.py"
 ROOT = Path(__file__).parents[2]
 
 
-def on(devices, what, folder):
-    """The last line that the script prints, if any."""
+def on(devices, folder, *what):
+    """What the script has found of each."""
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), what, str(folder)],
+        [sys.executable, str(SCRIPT), str(folder), *what],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return (done.stdout.splitlines() or [""])[-1]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A folder, and what several numbers of devices have found and written there."""
+    folder = tmp_path_factory.mktemp("devices")
+    return folder, {
+        1: on(1, folder, "epoch", "batch", "members", "first_epoch"),
+        4: on(4, folder, "members"),
+        8: on(8, folder, "epoch", "batch", "rest", "first_epoch"),
+    }
 
 
 def arrays(path):
@@ -48,39 +59,42 @@ def distance(before, after):
     return np.linalg.norm(b - a) / np.linalg.norm(a)
 
 
-def test_an_epoch_of_eight_devices_is_that_of_one(tmp_path):
-    one, eight = (json.loads(on(devices, "epoch", tmp_path)) for devices in (1, 8))
+def test_an_epoch_of_eight_devices_is_that_of_one(found):
+    folder, by = found
+    one, eight = by[1]["epoch"], by[8]["epoch"]
     assert eight["loss"] == pytest.approx(one["loss"], rel=1e-4)
     assert eight["correct"] == pytest.approx(one["correct"], rel=1e-2)
     assert (one["all_reduce"], eight["all_reduce"]) == (False, True)
     assert eight["flops"] < 0.25 * one["flops"]  # of a device: the work is divided
-    before, after = arrays(tmp_path / "epoch1.npz"), arrays(tmp_path / "epoch8.npz")
+    before, after = arrays(folder / "epoch1.npz"), arrays(folder / "epoch8.npz")
     assert distance(before, after) < 0.02
 
 
-def test_the_same_batch_in_the_same_order(tmp_path):
-    on(1, "batch", tmp_path)
-    on(8, "batch", tmp_path)
-    before, after = arrays(tmp_path / "batch1.npz"), arrays(tmp_path / "batch8.npz")
+def test_the_same_batch_in_the_same_order(found):
+    folder, _ = found
+    before, after = arrays(folder / "batch1.npz"), arrays(folder / "batch8.npz")
     for name, value in before.items():
         np.testing.assert_allclose(after[name], value, rtol=1e-5, atol=1e-5)
     assert before["arr_0"].shape == (16, 32, 32, 3)
 
 
-def test_members_are_spread_over_devices(tmp_path):
-    one, four = (json.loads(on(devices, "members", tmp_path)) for devices in (1, 4))
+def test_members_are_spread_over_devices(found):
+    folder, by = found
+    one, four = by[1]["members"], by[4]["members"]
     assert (one["mesh"], four["mesh"]) == (False, True)
     assert four["loss"] == pytest.approx(one["loss"], rel=1e-4)
-    before, after = arrays(tmp_path / "members1.npz"), arrays(tmp_path / "members4.npz")
+    before, after = arrays(folder / "members1.npz"), arrays(folder / "members4.npz")
     assert distance(before, after) < 0.02
 
 
-@pytest.mark.parametrize(("first", "then"), [(8, 1), (1, 8)])
-def test_a_run_goes_on_with_other_devices(tmp_path, first, then):
-    on(first, "first_epoch", tmp_path)
-    changes = json.loads(on(then, "run", tmp_path))
-    assert [change["change"] for change in changes] == [f"device.count: {first} -> {then}"]
-    assert [change["step"] for change in changes] == [10]
+def test_a_run_goes_on_with_other_devices(found):
+    folder, by = found
+    for changes, what in (
+        (by[8]["rest"], "device.count: 1 -> 8"),
+        (on(1, folder, "rest")["rest"], "device.count: 8 -> 1"),
+    ):
+        assert [change["change"] for change in changes] == [what]
+        assert [change["step"] for change in changes] == [10]
 
 
 def test_a_batch_that_cannot_be_spread(tiny, monkeypatch):

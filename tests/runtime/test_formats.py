@@ -12,7 +12,6 @@ import pytest
 from jax import export
 from safetensors import numpy as safetensors
 from safetensors import safe_open
-from tiny_runs import change
 
 from cifar_jax import models
 from cifar_jax.cli import main
@@ -67,7 +66,7 @@ def torch():
 def from_torch(torch):
     """The network of the fixture; its images are normalised already."""
     state = {name[6:]: array for name, array in torch.items() if name.startswith("state/")}
-    config = change(Config(), augment={"mean": (0.0,) * 3, "std": (1.0,) * 3})
+    config = Config().replace(augment={"mean": (0.0,) * 3, "std": (1.0,) * 3})
     return Pretrained(config, network(config), jax.device_get(from_torch_state_dict(state)), {})
 
 
@@ -143,7 +142,7 @@ def test_nothing_of_the_machine_is_in_a_file(separable):
 
 
 def test_a_network_in_bfloat16_is_exported_in_float32(separable, tmp_path):
-    model = change(separable.config, model={"dtype": "bfloat16"})
+    model = separable.config.replace(model={"dtype": "bfloat16"})
     coarse = separable._replace(config=model, model=network(model))
     write(coarse, tmp_path / "network.onnx", "onnx")
     expected = onnx_graph.serialize(separable, "uint8")
@@ -250,8 +249,13 @@ def test_the_command(whole, tmp_path, capsys):
         ("--workdir x --output y --input float", "--input: is not for --format safetensors"),
         ("--format torch --input uint8", "--input: is not for --format torch"),
         ("--format onnx --limits None.", "--limits: is for --format safetensors"),
+        ("--workdir x --output n.onnx", "n.onnx: must be a folder for --format safetensors; .onnx"),
+        ("--workdir x --output n.pt", "; .pt is of --format torch"),
         ("--format onnx --weights x", "--output is required, as in --format onnx"),
         ("--format onnx --output x.onnx", "--weights or --workdir is required"),
+        ("runs/a=b --output x", "runs/a=b: is no option; a run is given as --workdir runs/a=b\n"),
+        ("--fromat onnx", "--fromat: no such option; did you mean --format?"),
+        ("--verbose", "--verbose: no such option; --help lists them"),
         ("--format onxx", "invalid choice: 'onxx'"),
     ],
 )

@@ -3,7 +3,6 @@
 import jax
 import numpy as np
 import pytest
-from tiny_runs import change
 
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.members import Members, differing, fit, groups_of
@@ -15,8 +14,7 @@ SLOW = ("brightness_contrast", "hue_saturation_value")  # to compile
 
 @pytest.fixture(scope="module")
 def config(tiny):
-    return change(
-        tiny,
+    return tiny.replace(
         model={"convolutions": "plain"},
         augment={"cutmix": 0.3, "mixup": 0.3} | dict.fromkeys(SLOW, 0.0),
         optim={"optimizer": "muon", "muon_learning_rate": 0.02},
@@ -50,7 +48,7 @@ def together(configs, resident, vectorized, epochs=2):
 
 @pytest.fixture(scope="module")
 def seeds(config):
-    return [change(config, train={"seed": seed}) for seed in (0, 7)]
+    return [config.replace(train={"seed": seed}) for seed in (0, 7)]
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +72,8 @@ def test_vectorized_members_agree_with_single_runs(seeds, single_runs, resident)
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
         for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(found), strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-2)
-
-
-def test_members_of_different_seeds_differ(seeds, resident):
-    _, states, _ = together(seeds, resident, vectorized=True, epochs=1)
     kernels = [state.params["stem"]["kernel"] for state in states]
-    assert np.abs(kernels[0] - kernels[1]).max() > 0.1
+    assert np.abs(kernels[0] - kernels[1]).max() > 0.1  # each has its own
 
 
 @pytest.mark.parametrize("vectorized", [False, True])
@@ -96,7 +90,7 @@ def test_numbers_of_each_member(config, resident, vectorized):
         "ema_decay": 0.5,
     }
     augment = {"flip": 0.1, "coarse_dropout": 0.9, "mixup": 0.0, "cutmix": 0.9}
-    other = change(config, optim=optim, augment=augment)
+    other = config.replace(optim=optim, augment=augment)
     assert len(differing([config, other])) == len(optim) + len(augment)
     _, states, sums = together([config, other], resident, vectorized, epochs=1)
     state, one = alone(other, resident, epochs=1)
@@ -107,16 +101,16 @@ def test_numbers_of_each_member(config, resident, vectorized):
 
 
 def test_what_cannot_be_side_by_side(config):
-    wider = change(config, model={"stem": 16})
+    wider = config.replace(model={"stem": 16})
     assert not fit(config, wider)
-    assert fit(config, change(config, train={"seed": 3}, optim={"learning_rate": 0.3}))
+    assert fit(config, config.replace(train={"seed": 3}, optim={"learning_rate": 0.3}))
     with pytest.raises(ValueError, match=r"members must not differ in model\.stem"):
         Members([config, wider])
 
 
 def test_groups_fit_and_are_no_larger_than_asked(config):
-    seeds = {f"seed{seed}": change(config, train={"seed": seed}) for seed in range(3)}
-    runs = {"wider": change(config, model={"stem": 16}), **seeds}
+    seeds = {f"seed{seed}": config.replace(train={"seed": seed}) for seed in range(3)}
+    runs = {"wider": config.replace(model={"stem": 16}), **seeds}
     assert groups_of(runs, 2) == [["wider"], ["seed0", "seed1"], ["seed2"]]
     assert groups_of({}, 2) == []
 
@@ -124,11 +118,11 @@ def test_groups_fit_and_are_no_larger_than_asked(config):
 @pytest.fixture(scope="module")
 def wild(config):
     optim = {"optimizer": "sgd", "learning_rate": 1e6, "nonfinite_limit": 5}
-    return change(config, model={"stages": (8,)}, optim=optim)
+    return config.replace(model={"stages": (8,)}, optim=optim)
 
 
 def test_a_member_that_diverges_leaves_the_others_alone(wild, resident):
-    calm = change(wild, optim={"learning_rate": 0.1})
+    calm = wild.replace(optim={"learning_rate": 0.1})
     members, states, sums = together([calm, wild], resident, vectorized=False, epochs=2)
     state, one = alone(calm, resident)
     assert list(members.failed) == [1]
@@ -140,13 +134,13 @@ def test_a_member_that_diverges_leaves_the_others_alone(wild, resident):
 
 
 def test_all_members_diverge(wild, resident):
-    wilder = change(wild, train={"seed": 1}, optim={"learning_rate": 5e5})
+    wilder = wild.replace(train={"seed": 1}, optim={"learning_rate": 5e5})
     members, *_ = together([wild, wilder], resident, vectorized=False)
     assert set(members.failed) == {0, 1}
 
 
 def test_what_becomes_of_a_member_that_is_over_is_not_looked_at(config):
-    members = Members([config, change(config, train={"seed": 1})])
+    members = Members([config, config.replace(train={"seed": 1})])
     members.over = {0}
     members._refuse(0, "the first")
     members._refuse(1, "the second")

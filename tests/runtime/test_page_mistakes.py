@@ -10,7 +10,9 @@ from cifar_jax.cli import main
     [
         ("report", "--workdir is required"),
         ("report --workdir nowhere", "nowhere/config.json: cannot be read: No such file"),
-        ("report --workdir x --train.seed 1", "--train.seed: no such option"),
+        ("report --workdir x --train.seed 1", "no such option; the config is that of the run"),
+        ("report runs/x", "runs/x: is no option; a run is given as --workdir runs/x"),
+        ("compare x --runs y", "--runs: no such option; --help lists them"),
         ("report --workdir x --output results.json", "--output must end in .html, not results"),
         ("report --workdir x --output nowhere/x.html", "nowhere must be a folder"),
         ("compare", "folders of runs are required"),

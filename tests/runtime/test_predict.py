@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_runs import change
 
 from cifar_jax.data import make_synthetic
 from cifar_jax.data.image import read_image
@@ -30,7 +29,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(("size", "mode"), [(1, "none"), (3, "none"), (64, "flip")])
 def test_each_file_has_its_probabilities_at_any_batch_size(net, folder, size, mode):
     paths = sorted(folder.iterdir())
-    sized = net._replace(config=change(net.config, eval={"batch_size": size}))
+    sized = net._replace(config=net.config.replace(eval={"batch_size": size}))
     found = list(predict(sized, paths, mode=mode))
     assert [row.path for row in found] == paths
     (bad,) = (row for row in found if row.probabilities is None)
@@ -49,7 +48,7 @@ def test_no_more_than_a_batch_is_read_ahead(net, folder, monkeypatch):
     monkeypatch.setattr(
         "cifar_jax.runtime.predict.read_image", lambda path: read.append(path) or read_image(path)
     )
-    small = net._replace(config=change(net.config, eval={"batch_size": 3}))
+    small = net._replace(config=net.config.replace(eval={"batch_size": 3}))
     for done, _ in enumerate(predict(small, sorted(folder.iterdir())), 1):
         assert len(read) == min(-(-done // 3) * 3, 8)
 
@@ -61,7 +60,7 @@ def test_one_program_for_all_batches_no_larger_than_they_are(net, folder, monkey
         "cifar_jax.runtime.evaluate._compiled_step",
         lambda *_: lambda _, batch: sizes.append(len(batch[0])) or evaluated(batch),
     )
-    small = net._replace(config=change(net.config, eval={"batch_size": 4}))
+    small = net._replace(config=net.config.replace(eval={"batch_size": 4}))
     paths = sorted(folder.iterdir())
     assert len(list(predict(small, paths[:7]))) == 7
     assert sizes == [4, 4]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors
-from tiny_runs import change
 
 import cifar_jax
 from cifar_jax.config import to_dict
@@ -47,7 +46,7 @@ def test_what_comes_along_is_whole_and_has_its_results(folder):
     assert net.card["seed"] == results["seed"] == net.config.train.seed
     if "trained_in" in net.card:
         trained = net.card["trained_in"]
-        as_trained = change(net.config, model={"dtype": "bfloat16"})
+        as_trained = net.config.replace(model={"dtype": "bfloat16"})
         assert as_trained.sha256 == results["config_sha256"]
         assert trained == {"dtype": "bfloat16", "accuracy": results["ema_test_accuracy"]}
         assert abs(net.card["accuracy"] - trained["accuracy"]) <= 0.003
@@ -89,11 +88,11 @@ def test_the_card(exported, whole, tiny):
 
 def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(light, tmp_path):
     model, train_ = {"dtype": "bfloat16"}, {"epochs": 1}
-    config = change(light, model=model, train=train_, eval={"tta": "none"})
+    config = light.replace(model=model, train=train_, eval={"tta": "none"})
     results = train(config, tmp_path / "run")
     card = export(tmp_path / "run", tmp_path / "net")
     net = cifar_jax.load(tmp_path / "net")
-    assert net.config == change(config, model={"dtype": "float32"})
+    assert net.config == config.replace(model={"dtype": "float32"})
     report = evaluate(
         net.config, net.variables, load_inputs(net.config, report=lambda line: None).test
     )
@@ -101,6 +100,33 @@ def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(light, tmp_path):
     assert card["loss"] != results["ema_test_loss"]
     assert card["trained_in"] == {"dtype": "bfloat16", "accuracy": results["ema_test_accuracy"]}
     assert "then in float32 (in bfloat16, as trained, " in card["protocol"]
+
+
+def test_another_network_is_not_replaced(whole, copy):
+    assert export(whole[0], copy, limits="Again.")["limits"].endswith("Again.")
+    rewrite(copy, b"others")
+    before = (copy / "card.json").read_bytes()
+    with pytest.raises(ConfigError, match=f"^{copy} holds another network: use another --output"):
+        export(whole[0], copy)
+    assert (copy / "weights.safetensors").read_bytes() == b"others"
+    assert (copy / "card.json").read_bytes() == before
+
+
+def test_a_run_and_exported_weights_are_not_the_same(whole, copy, run_here):
+    refused = run_here("eval", "--weights", whole[0])
+    text = f"main.py: --weights: {whole[0]} is a run: give it as --workdir\n"
+    assert (refused.returncode, refused.stderr) == (2, text)
+    refused = run_here("eval", "--workdir", copy)
+    text = f"main.py: --workdir: {copy} has exported weights: give it as --weights\n"
+    assert (refused.returncode, refused.stderr) == (2, text)
+
+
+def test_figures_are_printed_before_they_are_drawn(copy, run_here):
+    (copy / "confusion.png").mkdir()
+    done = run_here("eval", "--weights", copy, "--eval.tta", "none", "--pictures", copy)
+    assert done.returncode == 1
+    assert f"{copy / 'confusion.png'}: cannot be written: " in done.stderr
+    assert "the card says" in done.stdout
 
 
 def test_the_network_is_the_run_s(exported, whole, tiny):
@@ -141,7 +167,7 @@ def test_evaluation_reproduces_the_card(exported, whole):
     assert held_out["accuracy"] == whole[1]["ema_validation_accuracy"]
     assert held_out["images"] == 40
     assert "card_accuracy" not in held_out
-    without = net._replace(config=change(net.config, data={"validation_examples": 0}))
+    without = net._replace(config=net.config.replace(data={"validation_examples": 0}))
     with pytest.raises(ConfigError, match="there is no validation split"):
         evaluate_weights(without, split="validation")
 
@@ -216,7 +242,7 @@ def test_a_run_is_opened_without_its_best_epoch_and_says_so(whole, tiny, tmp_pat
 
 def test_nothing_of_the_machine_is_in_the_card(whole, tiny, tmp_path):
     run = shutil.copytree(whole[0], tmp_path / "run")
-    config = change(tiny, data={"data_dir": "/home/someone"}, model={"convolutions": "plain"})
+    config = tiny.replace(data={"data_dir": "/home/someone"}, model={"convolutions": "plain"})
     (run / "config.json").write_text(json.dumps(to_dict(config)))
     card = export(run, tmp_path / "out")
     assert card["config"]["data"]["data_dir"] == "data"

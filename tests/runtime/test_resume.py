@@ -9,18 +9,17 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from tiny_runs import TIMES, change, interrupt_at, read_metrics, stop
+from tiny_runs import TIMES, interrupt_at, read_metrics, stop
 
 from cifar_jax.errors import ConfigError
-from cifar_jax.runtime import checkpoint, environment, evaluate, score
+from cifar_jax.runtime import checkpoint, environment, evaluate, manifest, score
 from cifar_jax.runtime import train as runtime_train
 from cifar_jax.runtime.train import train
 from cifar_jax.runtime.trainer import Trainer, TrainingError
 from cifar_jax.runtime.workdir import Workdir
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 4])
-@pytest.mark.parametrize("moment", ["prune", "save"])
+@pytest.mark.parametrize(("moment", "epochs"), [("prune", 1), ("save", 2), ("prune", 4)])
 def test_resumed_equals_uninterrupted_bit_for_bit(
     whole, tiny, tmp_path, monkeypatch, epochs, moment
 ):
@@ -53,6 +52,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(
 def test_stopped_inside_an_epoch_and_resumed_bit_for_bit(whole, tiny, tmp_path, chunks):
     """Two chunks make an epoch; a signal comes in the given one."""
     stop(tiny, tmp_path, chunks)
+    assert (tmp_path / "log.txt").read_text().endswith(" ended: stopped by SIGTERM\n")
     last = checkpoint.latest_valid(tmp_path / "checkpoints")
     assert last is not None
     assert last == tmp_path / "checkpoints" / str(5 * chunks)
@@ -73,8 +73,8 @@ def test_stopped_inside_an_epoch_and_resumed_bit_for_bit(whole, tiny, tmp_path, 
 
 def test_stopped_without_a_validation_split(tiny, tmp_path):
     """Between two checkpoints of whole epochs, again and again."""
-    config = change(
-        tiny, data={"validation_examples": 0}, train={"epochs": 5, "checkpoint_every": 4}
+    config = tiny.replace(
+        data={"validation_examples": 0}, train={"epochs": 5, "checkpoint_every": 4}
     )
     expected = train(config, tmp_path / "whole")
     for session in range(3):
@@ -91,7 +91,7 @@ def test_stopped_without_a_validation_split(tiny, tmp_path):
 
 def test_fewer_epochs_than_were_begun(tiny, tmp_path):
     stop(tiny, tmp_path, chunks=5)
-    fewer = change(tiny, train={"epochs": 2})
+    fewer = tiny.replace(train={"epochs": 2})
     results = train(fewer, tmp_path, allow_config_change=True)
     assert results["epochs"] == 2
     found = score.evaluate_run(tmp_path, fewer)
@@ -102,7 +102,7 @@ def test_fewer_epochs_than_were_begun(tiny, tmp_path):
 
 def test_a_change_of_the_momentum(light, tmp_path):
     stop(light, tmp_path, chunks=3)
-    other = change(light, optim={"momentum": 0.0})
+    other = light.replace(optim={"momentum": 0.0})
     stop(other, tmp_path, chunks=1, allow_config_change=True)
     results = train(other, tmp_path)  # it is the run's own now, and not forgotten
     expected = {"step": 15, "field": "optim.momentum", "old": 0.9, "new": 0.0}
@@ -128,7 +128,7 @@ def pruned(whole, tiny, tmp_path):
 
     def make(accuracies, min_delta=0.0):
         run = shutil.copytree(whole[0], tmp_path / "run")
-        config = change(tiny, train={"min_delta": min_delta})
+        config = tiny.replace(train={"min_delta": min_delta})
         Workdir(run).write_config(config)
         results = json.loads((run / "results.json").read_text())
         (run / "results.json").write_text(json.dumps(results | {"selected_epoch": 4}))
@@ -175,16 +175,22 @@ def test_evaluation_names_a_damaged_checkpoint(whole, tiny, tmp_path):
     assert newest.exists()
 
 
-def test_a_run_that_was_stopped_in_its_first_epoch_has_nothing_to_evaluate(tiny, tmp_path):
+def test_a_run_that_was_stopped_in_its_first_epoch_has_nothing_to_evaluate(
+    tiny, tmp_path, run_here
+):
     stop(tiny, tmp_path, chunks=1)
     with pytest.raises(checkpoint.CheckpointError, match="5: no epoch is finished"):
         score.evaluate_run(tmp_path, tiny)
     assert score.evaluate_run(tmp_path, tiny, step=5)["step"] == 5
+    words = ("eval", "--workdir", tmp_path, "--checkpoint", 5)
+    note = f"main.py: {tmp_path}: is not finished: its test set is to be scored once, at the"
+    assert run_here(*words).stderr == f"{note} end\n"
+    assert run_here(*words, "--split", "validation").stderr == ""
 
 
 def test_the_selected_checkpoint_is_lost(tiny, tmp_path, monkeypatch):
     """Epochs whose weights are gone cannot be selected any more, and the log says so."""
-    config = change(tiny, train={"keep_checkpoints": 1, "min_delta": 1.0})
+    config = tiny.replace(train={"keep_checkpoints": 1, "min_delta": 1.0})
     with monkeypatch.context() as patch:  # a gain of more than 1 there is none: epoch 1 is the best
         patch.setattr(checkpoint, "prune", interrupt_at(3, checkpoint.prune))
         with pytest.raises(KeyboardInterrupt):
@@ -202,7 +208,7 @@ def test_the_selected_checkpoint_is_lost(tiny, tmp_path, monkeypatch):
 
 def test_a_config_that_is_refused_moves_no_checkpoint(tiny, tmp_path, monkeypatch):
     """By the new rule a checkpoint would be selected that is not kept any more."""
-    config = change(tiny, train={"keep_checkpoints": 1, "min_delta": 1.0})
+    config = tiny.replace(train={"keep_checkpoints": 1, "min_delta": 1.0})
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "prune", interrupt_at(4, checkpoint.prune))
         with pytest.raises(KeyboardInterrupt):
@@ -215,12 +221,27 @@ def test_a_config_that_is_refused_moves_no_checkpoint(tiny, tmp_path, monkeypatc
 
     monkeypatch.setattr(runtime_train, "selected_step", by_rule)
     with pytest.raises(ConfigError, match=r"train\.min_delta: 1\.0 -> 0\.5"):
-        train(change(config, train={"min_delta": 0.5}), tmp_path)
+        train(config.replace(train={"min_delta": 0.5}), tmp_path)
     assert set(checkpoint.steps(tmp_path / "checkpoints")) == before
 
 
+def test_a_checkpoint_of_another_version_is_named(whole, tiny, tmp_path):
+    run = shutil.copytree(whole[0], tmp_path / "run")
+    (run / "results.json").unlink()
+    last = run / "checkpoints" / "40"
+    progress = checkpoint.read_progress(last)
+    progress["config"]["train"]["small_side"] = 24
+    for message in ("train.small_side: no such field", "it has no config"):
+        (last / "progress.json").write_text(json.dumps(progress))
+        manifest.write(last)
+        with pytest.raises(ConfigError) as error:
+            train(tiny, run)
+        assert str(error.value) == f"{last}: written by another version: {message}"
+        progress.pop("config", None)
+
+
 def test_weights_that_are_not_finite_are_not_saved(tiny, tmp_path, monkeypatch):
-    config = change(tiny, data={"validation_examples": 0})
+    config = tiny.replace(data={"validation_examples": 0})
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "prune", interrupt_at(1, checkpoint.prune))
         with pytest.raises(KeyboardInterrupt):
@@ -249,6 +270,9 @@ def test_out_of_memory_is_one_line(tiny, tmp_path, monkeypatch):
     assert str(error.value).endswith(
         " is out of memory with train.batch_size 20: try --train.batch-size 10"
     )
+    assert (tmp_path / "log.txt").read_text().endswith(f" ended: {error.value}\n")
+    (tmp_path / "full" / "log.txt").mkdir(parents=True)
+    Workdir(tmp_path / "full").log_end(error.value)  # and what counts is still that
 
     images, labels = np.zeros((64, 32, 32, 3), np.uint8), np.zeros(64, np.uint8)
     with monkeypatch.context() as patch:

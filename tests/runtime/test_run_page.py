@@ -1,5 +1,6 @@
 """The page of a run: what it says is what the run's files and weights say."""
 
+import errno
 import json
 import re
 import shutil
@@ -16,7 +17,7 @@ from cifar_jax.cli import main
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
-from cifar_jax.runtime import evaluate
+from cifar_jax.runtime import evaluate, run_page
 from cifar_jax.runtime.evaluate import Report
 from cifar_jax.runtime.records import read
 from cifar_jax.runtime.run_errors import confident_mistakes
@@ -206,6 +207,17 @@ def test_a_broken_run_leaves_the_page_alone(copy, capsys):
     assert main(["report", "--workdir", str(copy)]) == 2
     assert "not a run's results: it has no " in capsys.readouterr().err
     assert (copy / "report.html").read_text() == "an older page"
+
+
+def test_a_folder_that_cannot_be_written_to(copy, capsys, monkeypatch):
+    def refuse(dir):
+        raise OSError(errno.EROFS, "Read-only file system", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(run_page, "_look", None)  # before the work
+    assert main(["report", "--workdir", str(copy)]) == 1
+    text = f"{copy / 'report.html'}: cannot be written: Read-only file system\n"
+    assert capsys.readouterr().err == f"main.py: {text}"
 
 
 def test_out_of_memory_is_one_line(copy, capsys, monkeypatch):

@@ -4,7 +4,6 @@ import signal
 import numpy as np
 import pytest
 from scipy import stats
-from tiny_runs import change
 
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import sweep as sweep_module
@@ -30,7 +29,7 @@ def test_one_value_has_no_spread():
 @pytest.fixture(scope="module")
 def swept(tiny, tmp_path_factory, compilation_cache):
     folder = tmp_path_factory.mktemp("sweep") / "tiny"
-    return folder, sweep(change(tiny, train={"epochs": 2}), [3, 1], folder, command="the command")
+    return folder, sweep(tiny.replace(train={"epochs": 2}), [3, 1], folder, command="the command")
 
 
 def test_a_sweep_is_its_runs(swept):
@@ -56,22 +55,16 @@ def test_another_seed_trains_only_itself(swept, tiny, monkeypatch):
         return real(config, workdir, **options)
 
     monkeypatch.setattr(sweep_module, "train", spy)
-    again = sweep(change(tiny, train={"epochs": 2}), [3, 1, 5], folder)
+    again = sweep(tiny.replace(train={"epochs": 2}), [3, 1, 5], folder)
     assert trained == [5]
     assert again["runs"][:2] == found["runs"]
     assert again["ema_test_accuracy"]["n"] == 3
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
-def test_seeds_differ(tiny, tmp_path, seeds):
-    with pytest.raises(ConfigError, match="seeds must be at least one and differ, not"):
-        sweep(tiny, seeds, tmp_path)
-
-
 def test_stopped_and_continued(swept, tiny, tmp_path, monkeypatch):
     """Where the first seed is done and the second is not."""
     _, found = swept
-    config, real = change(tiny, train={"epochs": 2}), sweep_module.train
+    config, real = tiny.replace(train={"epochs": 2}), sweep_module.train
 
     def interrupt_the_second(config, workdir, **options):
         if config.train.seed == 1:
@@ -90,6 +83,21 @@ def test_stopped_and_continued(swept, tiny, tmp_path, monkeypatch):
     ]
 
 
+def test_finished_runs_are_not_left_out(swept, gridded, tiny):
+    with pytest.raises(ConfigError, match=r"seed1, seed3.* as well: sweep them too"):
+        sweep(tiny, [7], swept[0])
+    message = r"has optim\.learning-rate=0\.1,model\.stem=12/seed3, .*, optim\.\S+/seed4 as well"
+    with pytest.raises(ConfigError, match=message):
+        sweep_grid(tiny, {"optim.momentum": ["0.9"]}, [3], gridded[0])
+    assert not list(gridded[0].glob("optim.momentum*"))
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
+def test_seeds_differ(tiny, tmp_path, seeds):
+    with pytest.raises(ConfigError, match="seeds must be at least one and differ, not"):
+        sweep(tiny, seeds, tmp_path)
+
+
 def test_the_table(swept):
     _, found = swept
     lines = describe_sweep(found).splitlines()
@@ -105,7 +113,7 @@ def test_the_table(swept):
 def test_side_by_side_gives_the_same(swept, tiny, tmp_path):
     """On a CPU bit for bit."""
     _, found = swept
-    again = sweep(change(tiny, train={"epochs": 2}), [3, 1], tmp_path, side_by_side=2)
+    again = sweep(tiny.replace(train={"epochs": 2}), [3, 1], tmp_path, side_by_side=2)
     for one, other in zip(found["runs"], again["runs"], strict=True):
         assert other["weights_sha256"] == one["weights_sha256"]
         assert (one["side_by_side"], other["side_by_side"]) == (None, 2)
@@ -118,7 +126,7 @@ GRID = {"optim.learning-rate": ["0.1", "1e6"], "model.stem": ["8", "12"]}
 @pytest.fixture(scope="module")
 def gridded(light, tmp_path_factory):
     folder = tmp_path_factory.mktemp("grid")
-    config = change(light, train={"epochs": 1}, optim={"nonfinite_limit": 3})
+    config = light.replace(train={"epochs": 1}, optim={"nonfinite_limit": 3})
     return folder, sweep_grid(config, GRID, [3, 4], folder, command="the command", side_by_side=4)
 
 
@@ -153,7 +161,7 @@ def test_a_point_that_diverges_is_a_row(gridded):
 
 def test_a_grid_is_finished_again(gridded, light):
     folder, found = gridded
-    config = change(light, train={"epochs": 1}, optim={"nonfinite_limit": 3})
+    config = light.replace(train={"epochs": 1}, optim={"nonfinite_limit": 3})
     again = sweep_grid(config, GRID, [3, 4], folder, command="the command", side_by_side=4)
     assert [row["ema_validation_accuracy"] for row in again["points"]] == [
         row["ema_validation_accuracy"] for row in found["points"]
@@ -190,7 +198,7 @@ def test_the_table_of_a_grid(gridded):
 
 
 def test_a_grid_needs_validation_images(tiny, tmp_path):
-    config = change(tiny, data={"validation_examples": 0})
+    config = tiny.replace(data={"validation_examples": 0})
     with pytest.raises(
         ConfigError, match=r"data\.validation_examples must be at least 1 for a grid"
     ):

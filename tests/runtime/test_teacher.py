@@ -7,7 +7,7 @@ import chex
 import jax
 import numpy as np
 import pytest
-from tiny_runs import change, read_metrics, stop
+from tiny_runs import read_metrics, stop
 
 from cifar_jax import load
 from cifar_jax.config_file import load_config
@@ -33,8 +33,7 @@ def teacher(whole, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def taught(light, teacher):
-    return change(
-        light,
+    return light.replace(
         model={"stages": (8, 8)},
         distill={"teacher": str(teacher), "weight": 0.8, "temperature": 2.0},
         train={"epochs": 2},
@@ -65,7 +64,7 @@ def test_results_log_and_card_name_the_teacher(run, teacher, tmp_path, monkeypat
 
 def test_what_it_teaches_is_learned(run, taught, tmp_path):
     """Without the labels, all that there is to learn is the teacher's."""
-    config = change(taught, distill={"weight": 1.0}, train={"epochs": 3})
+    config = taught.replace(distill={"weight": 1.0}, train={"epochs": 3})
     results = train(config, tmp_path / "run")
     losses = [row["train_loss"] for row in read_metrics(tmp_path / "run")]
     assert losses[-1] < 0.7 * losses[0]
@@ -82,9 +81,10 @@ def test_stopped_and_resumed_bit_for_bit(run, taught, tmp_path):
 def test_another_teacher_between_two_sessions_is_another_run(taught, teacher, tmp_path):
     """By its weights, whatever its folder is called."""
     other = shutil.copytree(teacher, tmp_path / "net")
-    config = change(taught, distill={"teacher": str(other)})
+    config = taught.replace(distill={"teacher": str(other)})
     stop(config, tmp_path / "run", 3)
     net = load(other)
+    shutil.rmtree(other)
     write_folder(other, jax.tree.map(lambda w: 2 * w, net.variables), net.config, net.card)
     old, new = net.card["file_sha256"], load(other).card["file_sha256"]
     with pytest.raises(ConfigError, match=f"SHA-256 of distill.teacher: {old} -> {new}"):
@@ -95,15 +95,15 @@ def test_another_teacher_between_two_sessions_is_another_run(taught, teacher, tm
 
 
 def test_side_by_side_each_has_the_bits_of_a_single_run(run, taught, tmp_path, monkeypatch):
-    runs = [Run(change(taught, train={"seed": n}), tmp_path / f"{n}") for n in range(2)]
+    runs = [Run(taught.replace(train={"seed": n}), tmp_path / f"{n}") for n in range(2)]
     assert train_together(runs) == {}
     monkeypatch.delattr("cifar_jax.runtime.together.load_teacher")
     assert train_together(runs) == {}  # finished: nobody needs it any more
     found = [json.loads((one.folder / "results.json").read_text()) for one in runs]
     assert [one["teacher"] for one in found] == [run[1]["teacher"]] * 2
     assert found[0]["weights_sha256"] == run[1]["weights_sha256"] != found[1]["weights_sha256"]
-    assert fit(taught, change(taught, distill={"weight": 0.1, "temperature": 1.0}))
-    assert not fit(taught, change(taught, distill={"teacher": "runs/another"}))
+    assert fit(taught, taught.replace(distill={"weight": 0.1, "temperature": 1.0}))
+    assert not fit(taught, taught.replace(distill={"teacher": "runs/another"}))
 
 
 def test_its_answers_are_those_of_the_exported_network(taught, teacher):
@@ -115,7 +115,7 @@ def test_its_answers_are_those_of_the_exported_network(taught, teacher):
     trainer = Trainer(taught)
     *_, given = trainer.resident((np.zeros((200, 32, 32, 3), np.uint8), np.zeros(200, np.uint8)))
     chex.assert_trees_all_equal(given, net.variables)  # to the compiled loop
-    half = load_teacher(change(taught, model={"dtype": "bfloat16"}))
+    half = load_teacher(taught.replace(model={"dtype": "bfloat16"}))
     assert half
     assert half.model.dtype == np.dtype("bfloat16")
 
@@ -135,7 +135,7 @@ def test_teachers_that_are_refused(taught, tmp_path, sections, message):
     if "data" in sections:
         sections["data"] = {"validation_examples": 5000, **sections["data"]}
     with pytest.raises(ConfigError) as error:
-        train(change(taught, **sections), tmp_path / "run")
+        train(taught.replace(**sections), tmp_path / "run")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
@@ -146,22 +146,24 @@ def test_a_teacher_that_is_imported_is_refused(taught, teacher, tmp_path):
     card = json.loads((imported / "card.json").read_text())
     (imported / "card.json").write_text(json.dumps(card | {"imported": "net.pth"}))
     with pytest.raises(ConfigError, match="must have been trained here"):
-        load_teacher(change(taught, distill={"teacher": str(imported)}))
+        load_teacher(taught.replace(distill={"teacher": str(imported)}))
 
 
-def test_a_teacher_that_is_not_there(taught, tmp_path):
-    config = change(taught, distill={"teacher": str(tmp_path / "none")})
+def test_a_teacher_that_is_not_there(taught, whole, tmp_path):
+    config = taught.replace(distill={"teacher": str(tmp_path / "none")})
     with pytest.raises(WeightsError, match="cannot be read"):
         train(config, tmp_path / "run")
+    with pytest.raises(ConfigError, match=f" export --workdir {whole[0]} --output my/teacher$"):
+        train(taught.replace(distill={"teacher": str(whole[0])}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_without_a_teacher_its_fields_are_no_part_of_a_run():
     plain = load_config("configs/200k.py")
-    assert change(plain, distill={"weight": 0.5}).sha256 == plain.sha256
-    assert change(plain, distill={"teacher": "runs/teacher"}).sha256 != plain.sha256
-    assert changes(plain, change(plain, distill={"weight": 0.5})) == []
-    assert len(changes(plain, change(plain, distill={"teacher": "x", "weight": 0.5}))) == 2
+    assert plain.replace(distill={"weight": 0.5}).sha256 == plain.sha256
+    assert plain.replace(distill={"teacher": "runs/teacher"}).sha256 != plain.sha256
+    assert changes(plain, plain.replace(distill={"weight": 0.5})) == []
+    assert len(changes(plain, plain.replace(distill={"teacher": "x", "weight": 0.5}))) == 2
 
 
 def test_a_sweep_refuses_a_missing_teacher_before_it_trains(taught, tmp_path):

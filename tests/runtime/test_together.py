@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tiny_runs import TIMES, change, read_metrics, stop_in_chunk
+from tiny_runs import TIMES, read_metrics, stop_in_chunk
 
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime.history import out_of_patience
@@ -17,7 +17,7 @@ SAME = ("ema_test_accuracy", "test_loss", "selected_epoch", "weights_sha256", "c
 @pytest.fixture(scope="module")
 def runs(tiny):
     """Two seeds."""
-    return [tiny, change(tiny, train={"seed": 5})]
+    return [tiny, tiny.replace(train={"seed": 5})]
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,8 @@ def test_finished_ones_are_left_alone(together, runs):
 def test_patience_of_each(tiny, tmp_path):
     """One that learns nothing is over early; the other goes on."""
     train_ = {"patience": 1, "epochs": 3}
-    still = change(tiny, train=train_, optim={"learning_rate": 1e-12, "ema_decay": 0.0})
-    moves = change(tiny, train=train_, optim={"ema_decay": 0.0})
+    still = tiny.replace(train=train_, optim={"learning_rate": 1e-12, "ema_decay": 0.0})
+    moves = tiny.replace(train=train_, optim={"ema_decay": 0.0})
     found = [Run(still, tmp_path / "still"), Run(moves, tmp_path / "moves")]
     assert train_together(found) == {}
     for run in found:  # each ends where its own history has it end
@@ -114,12 +114,15 @@ def test_patience_of_each(tiny, tmp_path):
 
 
 def test_one_fails(light, tmp_path):
-    calm = change(light, optim={"nonfinite_limit": 5})
-    wild = change(calm, optim={"learning_rate": 1e6})
+    calm = light.replace(optim={"nonfinite_limit": 5})
+    wild = calm.replace(optim={"learning_rate": 1e6})
     found = [Run(calm, tmp_path / "calm"), Run(wild, tmp_path / "wild")]
     failed = train_together(found)
     assert list(failed) == [tmp_path / "wild"]
     assert "had a NaN or an infinity" in failed[tmp_path / "wild"]
+    log = (tmp_path / "wild" / "log.txt").read_text()
+    assert log.endswith(f" ended: {failed[tmp_path / 'wild']}\n")
+    assert " ended: " not in (tmp_path / "calm" / "log.txt").read_text()
     assert (tmp_path / "calm" / "results.json").exists()
     assert not (tmp_path / "wild" / "results.json").exists()
     again = train_together(found)  # now alone in its loop
@@ -128,8 +131,8 @@ def test_one_fails(light, tmp_path):
 
 def test_weights_that_are_not_finite_end_one_run_alone(light, tmp_path):
     """Found when it is saved or evaluated, not in the loop."""
-    calm = change(light, optim={"nonfinite_limit": 1000, "clip_norm": 0.0})
-    wild = change(calm, optim={"learning_rate": 1e4})
+    calm = light.replace(optim={"nonfinite_limit": 1000, "clip_norm": 0.0})
+    wild = calm.replace(optim={"learning_rate": 1e4})
     found = [Run(wild, tmp_path / "wild"), Run(calm, tmp_path / "calm")]
     failed = train_together(found)
     assert list(failed) == [tmp_path / "wild"]

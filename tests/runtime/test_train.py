@@ -2,7 +2,7 @@ import json
 import shutil
 
 import pytest
-from tiny_runs import change, interrupt_at, read_metrics, stop
+from tiny_runs import interrupt_at, read_metrics, stop
 
 from cifar_jax.config import ConfigError
 from cifar_jax.config_file import load_config
@@ -80,14 +80,11 @@ def test_a_finished_run_is_returned_as_it_is(whole, tiny, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
-def test_another_seed_is_another_run(whole, tiny, tmp_path):
-    results = train(change(tiny, train={"seed": 1}), tmp_path)
-    assert results["weights_sha256"] != whole[1]["weights_sha256"]
-
-
-def test_a_workdir_belongs_to_one_config(whole, tiny):
-    with pytest.raises(ConfigError, match=r"\(train\.epochs: 4 -> 9\): use another --workdir"):
-        train(change(tiny, train={"epochs": 9}), whole[0])
+@pytest.mark.parametrize("allow", [False, True])
+def test_a_workdir_belongs_to_one_config(whole, tiny, allow):
+    message = r"holds a finished run, which does not go on \(train\.epochs: 4 -> 9\): use another"
+    with pytest.raises(ConfigError, match=message):
+        train(tiny.replace(train={"epochs": 9}), whole[0], allow_config_change=allow)
 
 
 def test_the_test_set_is_scored_once(tiny, tmp_path, monkeypatch):
@@ -109,8 +106,7 @@ def test_the_test_set_is_scored_once(tiny, tmp_path, monkeypatch):
 
 
 def test_checkpoints_every_few_epochs(tiny, tmp_path):
-    config = change(
-        tiny,
+    config = tiny.replace(
         data={"validation_examples": 0},
         train={"epochs": 5, "checkpoint_every": 2, "keep_checkpoints": 9},
     )
@@ -119,10 +115,11 @@ def test_checkpoints_every_few_epochs(tiny, tmp_path):
 
 
 def test_a_run_goes_on_with_other_free_fields(whole, tiny):
-    free = change(tiny, data={"data_dir": "/elsewhere"}, train={"keep_checkpoints": 5})
+    free = tiny.replace(data={"data_dir": "/elsewhere"}, train={"keep_checkpoints": 5})
+    free = free.replace(eval={"batch_size": 32})
     assert train(free, whole[0]) == whole[1]
     with pytest.raises(ConfigError, match=r"data\.source: synthetic -> auto"):
-        train(change(tiny, data={"source": "auto"}), whole[0])
+        train(tiny.replace(data={"source": "auto"}), whole[0])
 
 
 def test_results_without_checkpoints_still_belong_to_their_config(whole, tiny, tmp_path):
@@ -130,7 +127,7 @@ def test_results_without_checkpoints_still_belong_to_their_config(whole, tiny, t
     shutil.copy(whole[0] / "results.json", tmp_path)
     assert train(tiny, tmp_path) == whole[1]
     with pytest.raises(ConfigError, match=r"train\.seed: 0 -> 1"):
-        train(change(tiny, train={"seed": 1}), tmp_path)
+        train(tiny.replace(train={"seed": 1}), tmp_path)
     for text in ("{", "{}", "[]", "null", '{"test_accuracy": 1}'):
         (tmp_path / "results.json").write_text(text)
         with pytest.raises(ConfigError, match=r"results\.json: not a run's results"):
@@ -139,19 +136,19 @@ def test_results_without_checkpoints_still_belong_to_their_config(whole, tiny, t
 
 def test_a_run_without_a_checkpoint_may_change_its_config(tiny, tmp_path):
     Workdir(tmp_path).write_config(tiny)
-    train(change(tiny, train={"seed": 3}), tmp_path)
+    train(tiny.replace(train={"seed": 3}), tmp_path)
     assert Workdir(tmp_path).read_config().train.seed == 3
 
 
 def test_without_validation_the_last_epoch_counts(tiny, tmp_path):
-    config = change(tiny, data={"validation_examples": 0}, train={"patience": 1})
+    config = tiny.replace(data={"validation_examples": 0}, train={"patience": 1})
     results = train(config, tmp_path)
     assert results["selected_epoch"] == results["epochs"] == 4
     assert results["validation_accuracy"] is None
 
 
 def test_early_stopping(tiny, tmp_path):
-    config = change(tiny, train={"patience": 2, "min_delta": 1.0})
+    config = tiny.replace(train={"patience": 2, "min_delta": 1.0})
     results = train(config, tmp_path)
     assert results["epochs"] == 3
     assert results["selected_epoch"] == 1
@@ -170,7 +167,7 @@ def test_evaluation_repeats_the_results(whole, tiny):
     with pytest.raises(checkpoint.CheckpointError, match=r"/5: no such step; found"):
         score.evaluate_run(workdir, tiny, step=5)
     with pytest.raises(ConfigError, match=r"model\.blocks: 1 -> 2"):
-        score.evaluate_run(workdir, change(tiny, model={"blocks": 2}))
+        score.evaluate_run(workdir, tiny.replace(model={"blocks": 2}))
 
 
 def test_an_empty_workdir_cannot_be_evaluated(tiny, tmp_path):
@@ -179,13 +176,13 @@ def test_an_empty_workdir_cannot_be_evaluated(tiny, tmp_path):
 
 
 def test_gradients_that_stay_bad_stop_the_run(light, tmp_path):
-    config = change(
-        light,
+    config = light.replace(
         optim={"learning_rate": 1e6, "clip_norm": 0.0, "nonfinite_limit": 2, "warmup": 0.0},
         train={"epochs": 40},
     )
-    with pytest.raises(TrainingError, match=r"step \d+: "):
+    with pytest.raises(TrainingError, match=r"step \d+: ") as error:
         train(config, tmp_path)
+    assert (tmp_path / "log.txt").read_text().endswith(f" ended: {error.value}\n")
     assert checkpoint.latest_valid(tmp_path / "checkpoints") is None
     assert not (tmp_path / "results.json").exists()
 
@@ -216,7 +213,7 @@ def test_chunks_divide_the_epoch(chunk_steps, used):
 
 def test_muon_trains_and_goes_on_with_the_same_bits(light, tmp_path):
     optim = {"optimizer": "muon", "learning_rate": 0.1, "muon_learning_rate": 0.05}
-    config = change(light, train={"epochs": 3}, optim=optim)
+    config = light.replace(train={"epochs": 3}, optim=optim)
     whole = train(config, tmp_path / "whole")
     assert whole["ema_test_accuracy"] > 0.2
     stop(config, tmp_path / "stopped", chunks=3)
@@ -227,5 +224,5 @@ def test_a_config_is_checked_that_no_file_was_read_for(tiny, tmp_path):
     with pytest.raises(
         ConfigError, match=r"optim\.schedule must be one of cosine, linear, not 'cos'"
     ):
-        train(change(tiny, optim={"schedule": "cos"}), tmp_path / "run")
+        train(tiny.replace(optim={"schedule": "cos"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,25 +1,15 @@
 """What tests of whole runs share: other configs, metrics, and ways to interrupt."""
 
-import dataclasses
 import json
 import signal
 
 import pytest
 
-from cifar_jax.config import Config
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Interrupted, listening
 from cifar_jax.runtime.train import train
 
 TIMES = {"seconds", "images_per_second"}
-
-
-def change(config: Config, **sections) -> Config:
-    parts = {
-        name: dataclasses.replace(getattr(config, name), **fields)
-        for name, fields in sections.items()
-    }
-    return dataclasses.replace(config, **parts)
 
 
 def read_metrics(workdir):

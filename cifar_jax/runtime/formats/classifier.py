@@ -1,6 +1,5 @@
 """From images to logits: what the files of this folder compute."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -44,4 +43,4 @@ def classifier(
 
 def in_float32(config: Config) -> Config:
     """The config of the same network, computed in float32 as all files of this folder do."""
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, dtype="float32"))
+    return config.replace(model={"dtype": "float32"})
