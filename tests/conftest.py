@@ -4,18 +4,22 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import pytest
 
+from cifar_jax import cli
+from cifar_jax.runtime import compilation_cache as cache
 from cifar_jax.runtime import kernels
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+ROOT = Path(__file__).parents[1]
 LONG = (  # the files that take longest come first: else one worker ends alone with the last of them
     *("test_faults_cluster.py", "test_cli.py", "test_resume.py", "test_devices.py"),
     *("test_together.py", "test_members.py", "test_steps.py", "test_sweep.py"),
@@ -39,6 +43,32 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
         yield folder
+
+
+@pytest.fixture(scope="session")
+def compilation_cache(compiled: Path) -> Iterator[None]:
+    """The same cache for what this process compiles."""
+    jax.config.update("jax_compilation_cache_dir", str(compiled))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    yield
+    jax.config.update("jax_compilation_cache_dir", None)
+
+
+@pytest.fixture
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], compilation_cache: None
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a command in this process: each start of Python and its packages takes seconds."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(cache, "enable_compilation_cache", lambda note: None)
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        line = [str(word) for word in words]
+        capfd.readouterr()  # what came before
+        return subprocess.CompletedProcess(line, cli.main(line), *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session", autouse=True)

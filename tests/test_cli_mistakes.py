@@ -1,28 +1,12 @@
 """What users mistype, and help: commands in this process, but for a few that are real ones."""
 
 import dataclasses
-import subprocess
 
+import jax
 import pytest
-from test_cli import ROOT, SMOKE, run
+from test_cli import SMOKE, run
 
-from cifar_jax import cli
 from cifar_jax.config import Config
-from cifar_jax.runtime import compilation_cache
-
-
-@pytest.fixture
-def run_here(monkeypatch, capsys):
-    """What ``run`` does, in this process: each start of Python and its packages takes a second."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(compilation_cache, "enable_compilation_cache", lambda note: None)
-
-    def here(*words):
-        status = cli.main(words)
-        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
-
-    return here
 
 
 def assert_refused(done, message):
@@ -79,7 +63,7 @@ def assert_refused(done, message):
         ("sweep --config configs/smoke.py --side-by-side 0", "must be at least 1, not 0"),
         ("predict", "FILE or FOLDER is required"),
         ("predict nowhere --weights nowhere", "nowhere: cannot be read: No such file"),
-        ("predict tests --weights nowhere", "tests: there is no image"),
+        ("predict tests --weights nowhere", "tests: there is no image; files of other kinds: .py"),
         ("predict README.md", "--weights or --workdir is required"),
         ("predict README.md --weights a --workdir b", "--weights: cannot be together with --work"),
         ("predict README.md --weights nowhere --top 11", "between 1 and 10, not 11"),
@@ -89,10 +73,13 @@ def assert_refused(done, message):
             "predict README.md --eval.batch-siz 32 --weights pretrained/200k_quick",
             "--eval.batch-siz: no such option; did you mean --eval.batch-size?",
         ),
-        ("export --workdir nowhere", "--workdir and --output are required"),
+        ("predict --verbose README.md --weights x", "--verbose: no such option; --help lists"),
+        ("predict --tpo=3 README.md --weights x", "--tpo: no such option; did you mean --top?"),
+        ("export --workdir nowhere", "are required, as in --output my/network"),
         ("export --workdir nowhere --output x", "nowhere/config.json: cannot be read"),
         ("export --workdir x --output x --train.seed 1", "--train.seed: no such option"),
         ("summary --config configs/200k_best.py --picture x.png", "must be separable, not preact"),
+        ("summary --config configs/200k.py --picture x.pdf", "must end in .png, not x.pdf"),
         ("eval --workdir nowhere", "nowhere/config.json: cannot be read: No such file"),
         ("eval --workdir nowhere --split train", "invalid choice: 'train'"),
         ("summary --workdir x --config configs/200k.py", "--workdir: no such option"),
@@ -114,6 +101,15 @@ def test_mistakes_of_a_process(words, message):
     assert_refused(run(*words.split()), message)
 
 
+def test_a_summary_without_a_device(run_here, monkeypatch):
+    def fail():
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setattr(jax, "default_backend", fail)
+    done = run_here("summary", "--config", "configs/200k.py")
+    assert_refused(done, "has no device")
+
+
 def test_an_unusable_workdir(tmp_path):
     (tmp_path / "file").write_text("")
     done = run(*SMOKE, "--workdir", tmp_path / "file" / "run")
@@ -131,6 +127,11 @@ def test_help_lists_every_field(run_here, command):
     for section in dataclasses.fields(Config):
         for field in dataclasses.fields(getattr(Config(), section.name)):
             assert f"--{section.name}.{field.name.replace('_', '-')}" in done.stdout
+
+
+def test_help_names_the_default_workdirs(run_here):
+    words = " ".join(run_here("sweep", "--help").stdout.split())
+    assert "(default: runs/<config>-sweep, with --grid -grid)" in words
 
 
 def test_why_a_folder_has_no_image(run_here, tmp_path, monkeypatch):

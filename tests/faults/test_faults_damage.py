@@ -2,7 +2,7 @@
 
 import json
 
-from fault_runs import read, start
+from fault_runs import WORDS, read, start
 
 from cifar_jax.runtime import manifest
 
@@ -77,7 +77,7 @@ def test_without_a_whole_checkpoint_nothing_is_touched(halfway):
     assert evaluated.stderr.endswith("checkpoints: there is no whole checkpoint\n")
 
 
-def test_another_config(halfway, tmp_path):
+def test_another_config(halfway, run_here):
     before = tree(halfway)
     for words, message in {
         "--model.blocks 2": "holds another run (model.blocks: 1 -> 2): use another --workdir",
@@ -86,10 +86,10 @@ def test_another_config(halfway, tmp_path):
         ),
         "--optim.learning-rate 0.2": (
             "was trained otherwise (optim.learning_rate: 0.1 -> 0.2): use another --workdir, or "
-            "--allow-config-change to go on with the new values"
+            "--allow-config-change of train to go on with the new values"
         ),
     }.items():
-        done = start(halfway, *words.split())
+        done = run_here(*WORDS, "--workdir", halfway, *words.split())
         assert done.returncode == 2
         assert done.stderr == f"main.py: {halfway} {message}\n"
         assert done.stdout == ""

@@ -9,7 +9,6 @@ REFUSALS = {  # events from which on the system refuses, one session of the run 
     "write checkpoints/.8.partial/.progress": "checkpoints/.8.partial/progress.json",
     "write log.txt": "log.txt",
     "write metrics.jsonl": "metrics.jsonl",
-    "write checkpoints/.16.partial/SHA256SUMS": "checkpoints/16",
     "write .curves": "curves.png",
     "write .results": "results.json",
 }

@@ -6,20 +6,15 @@ import time
 import pytest
 from fault_runs import assert_json_is_whole, begun, start
 
-PHASES = [  # events before which a session of the run is killed, one session after the other
+PHASES = [  # events before which a session is killed, one after the other; the slow sweep has all
     "mkdir checkpoints/.8.partial/state",
-    "write checkpoints/.8.partial/state.*/_METADATA",
-    "rename checkpoints/.8.partial/state",
-    "rename checkpoints/.8.partial/.progress",
     "write checkpoints/.8.partial/SHA256SUMS",
     "rename checkpoints/.8.partial$",
     "rename checkpoints/.latest",  # the first checkpoint is there, and not yet named
     "write checkpoints/.latest",
     "write metrics.jsonl",  # the second epoch has been trained and evaluated
     "rename checkpoints/8$",  # the second checkpoint is there, the first is to go
-    "rename checkpoints/16$",
     "rename .confusion",
-    "fsync .augmentations",
     "rename .results",
 ]
 
@@ -34,7 +29,7 @@ def test_killed_in_each_phase(assert_finishes, tmp_path):
         assert_json_is_whole(workdir)
     assert_finishes(workdir)
     left = {path.name for path in (workdir / "checkpoints").iterdir()}
-    assert left == {"16", "24", "latest"}
+    assert left == {"24", "latest"}
     assert {path.name for path in workdir.iterdir() if path.name.startswith(".")} == {".lock"}
 
 

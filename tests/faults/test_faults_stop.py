@@ -112,16 +112,16 @@ def test_ctrl_c_while_packages_are_imported(tmp_path):
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines"])
-def test_a_workdir_that_cannot_be_named(tmp_path, name):
-    done = start(tmp_path / os.fsdecode(name))
+def test_a_workdir_that_cannot_be_named(run_here, tmp_path, name):
+    done = run_here(*WORDS, "--workdir", tmp_path / os.fsdecode(name))
     assert done.returncode == 2
     assert done.stderr.endswith("the name of a workdir must be printable UTF-8\n")
     assert done.stderr.count("\n") == 1
     assert os.listdir(tmp_path) == []
 
 
-def test_a_gpu_that_is_not_there(tmp_path):
-    done = start(tmp_path / "run", "--require-gpu")
+def test_a_gpu_that_is_not_there(run_here, tmp_path):
+    done = run_here(*WORDS, "--workdir", tmp_path / "run", "--require-gpu")
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(
