@@ -30,7 +30,7 @@ from cifar_jax.config import (
 
 
 def get_config() -> Config:
-    """The recipe of 200k_tuned.py for a wider network, and half as many epochs."""
+    """200k_tuned.py for a wider network, with four times its rates, and half as many epochs."""
     return Config(
         data=DataConfig(validation_examples=0),
         model=ModelConfig(stem=40, stages=(40, 80, 160, 320), dropout=0.0),
