@@ -63,7 +63,7 @@ class Config:
           **sections: of each section that changes, values by the names of fields.
         """
         own = {
-            name: dataclasses.replace(getattr(self, name), **dict(fields))
+            name: dataclasses.replace(getattr(self, name), **fields)
             for name, fields in sections.items()
         }
         return dataclasses.replace(self, **own)

@@ -44,7 +44,7 @@ class ModelConfig:
     stages: tuple[Count, ...] = (20, 40, 80, 160)  # channels of each stage
     blocks: Count = 2  # residual blocks in each stage
     dropout: Annotated[float, Range(0, 0.99)] = 0.2  # probability, before the dense layer
-    dtype: Literal["float32", "bfloat16"] = "float32"  # computation (a GPU may train in TF32)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # computation; parameters stay float32
     convolutions: Literal["auto", "plain", "native"] = "auto"  # native: in C++, for a CPU
 
 

@@ -22,7 +22,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 ROOT = Path(__file__).parents[1]
 LONG = (  # the files that take longest come first: else one worker ends alone with the last of them
     *("test_faults_cluster.py", "test_cli.py", "test_resume.py", "test_devices.py"),
-    *("test_together.py", "test_members.py", "test_steps.py", "test_sweep.py"),
+    *("test_together.py", "test_members.py", "test_train_step.py", "test_sweep.py"),
     *("test_faults_kill.py", "test_faults_disk.py", "test_faults_stop.py"),
     *("test_faults_damage.py", "test_readme.py", "test_gpu_benchmark.py", "test_search.py"),
 )

@@ -12,7 +12,7 @@ from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
 from cifar_jax.overrides import override
 from cifar_jax.runtime.loggers import LOGGERS
-from cifar_jax.runtime.workdir import Workdir
+from cifar_jax.runtime.workdir import Workdir, holds
 
 if TYPE_CHECKING:
     from cifar_jax.runtime.pretrained import Pretrained
@@ -126,7 +126,7 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
         return from_run(options.workdir, config, step=options.checkpoint, report=note)
     if options.checkpoint is not None:
         raise ConfigError("--checkpoint: needs --workdir")
-    if Workdir(options.weights).config.exists() and not (options.weights / "card.json").exists():
+    if holds(options.weights) == "run":
         raise ConfigError(f"--weights: {options.weights} is a run: give it as --workdir")
     net = load(options.weights)
     config = validate(override(net.config, overrides))
@@ -137,10 +137,9 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
 
 def config_of_run(workdir: Path, overrides: Sequence[str]) -> Config:
     """The config of a run, for this machine, with overrides; raises ConfigError."""
-    run = Workdir(workdir)
-    if not run.config.exists() and (workdir / "card.json").exists():
+    if holds(workdir) == "weights":
         raise ConfigError(f"--workdir: {workdir} has exported weights: give it as --weights")
-    return validate(override(portable(run.read_config()), overrides))
+    return validate(override(portable(Workdir(workdir).read_config()), overrides))
 
 
 def configure(options: Options, overrides: Sequence[str]) -> Config:
@@ -167,13 +166,16 @@ def prepare(options: Options) -> None:
 
 def refuse_overrides(overrides: Sequence[str], options: Options) -> None:
     """Raise ConfigError for the first of words that a command, whose options these are, has not."""
-    for word in overrides[:1]:
-        if not word.startswith("-"):
-            raise ConfigError(f"{word}: is no option; a run is given as --workdir {word}")
-        name = word.partition("=")[0]
-        known = [f"--{option}".replace("_", "-") for option in vars(options)]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "--help lists them"
-        if "." in name:
-            hint = "the config is that of the run"
-        raise ConfigError(f"{name}: no such option; {hint}")
+    if not overrides:
+        return
+    name = overrides[0].partition("=")[0]
+    if not name.startswith("-"):
+        raise ConfigError(
+            f"{overrides[0]}: is no option; a run is given as --workdir {overrides[0]}"
+        )
+    known = [f"--{option}".replace("_", "-") for option in vars(options)]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "--help lists them"
+    if "." in name:
+        hint = "the config is that of the run"
+    raise ConfigError(f"{name}: no such option; {hint}")

@@ -17,7 +17,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print a table of runs and write a page with their curves."""
-    runs = vars(options).pop("runs")
+    runs = vars(options).pop("runs")  # are no option that could be meant
     refuse_overrides([word for word in overrides if word.startswith("-")], options)
     runs += map(Path, overrides)  # argparse takes those before an option alone
     if not runs:

@@ -95,6 +95,7 @@ def _fetch(folder: Path, source: str, report: Report) -> Dataset:
         if name != "cache":
             _write_cache(folder, dataset, report)
         return dataset
+    # a disk that can be put right comes before the hosts that cannot be reached
     unwritten = [error for error in failures if isinstance(error.__cause__, WriteError)]
     if source != "auto" or unwritten:
         raise (unwritten or failures)[0]

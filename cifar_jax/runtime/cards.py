@@ -17,11 +17,11 @@ from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import describe_failure, replacing
 from cifar_jax.runtime.inputs import load_inputs
-from cifar_jax.runtime.pretrained import CARD, WEIGHTS
+from cifar_jax.runtime.pretrained import WEIGHTS
 from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.score import score_variables
 from cifar_jax.runtime.trainer import Trainer
-from cifar_jax.runtime.workdir import Workdir
+from cifar_jax.runtime.workdir import CARD, Workdir
 
 LIMITS = (
     "Knows ten classes of centred objects in 32x32 pixels, as in CIFAR-10, and gives one of them "
@@ -88,8 +88,8 @@ def export(
         data={"data_dir": DataConfig().data_dir},
         model={"convolutions": "auto", "dtype": "float32"},
     )
-    _serialize(state.ema_variables, folder)  # refuses before anything is scored
     if trained != config.model.dtype:
+        _refuse_others(folder, _serialize(state.ema_variables))  # before the work
         test = load_inputs(run.read_config(), report=report).test
         figures = score_variables(config, state.ema_variables, test)
         card["protocol"] += f"; then in float32 (in {trained}, as trained, {card['accuracy']:.2%})"
@@ -117,7 +117,8 @@ def write_folder(
       ConfigError: when the folder holds other weights, or cannot be made.
       WriteError: when it cannot be written to.
     """
-    content = _serialize(variables, folder)
+    content = _serialize(variables)
+    _refuse_others(folder, content)
     card = {
         **card,
         "classes": list(CLASS_NAMES),
@@ -138,14 +139,16 @@ def write_folder(
     return card
 
 
-def _serialize(variables: Any, folder: Path) -> bytes:
-    """The file of weights; raises ConfigError when the folder has another one."""
+def _serialize(variables: Any) -> bytes:
     weights = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-    content = safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
+    return safetensors.save({name: np.asarray(weights[name]) for name in sorted(weights)})
+
+
+def _refuse_others(folder: Path, content: bytes) -> None:
+    """Raise ConfigError when the folder has other weights."""
     there = folder / WEIGHTS
     if there.exists() and there.read_bytes() != content:
         raise ConfigError(f"{folder} holds another network: use another --output, or remove it")
-    return content
 
 
 def protocol(config: Config, results: dict[str, Any]) -> str:

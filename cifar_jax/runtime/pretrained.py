@@ -17,8 +17,9 @@ from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.files import describe_failure
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.kernels import network
+from cifar_jax.runtime.workdir import CARD
 
-WEIGHTS, CARD = "weights.safetensors", "card.json"
+WEIGHTS = "weights.safetensors"
 
 
 class WeightsError(CifarJaxError):

@@ -94,15 +94,10 @@ def _runs_of(folder: Path) -> Iterator[Path]:
     seeds = {seed: path for path in inside if (seed := seed_of(path)) is not None}
     points = [path for path in inside if "=" in path.name]  # of a grid, finished or not
     is_grid = (folder / "grid.json").exists()
-    others = any(
-        Workdir(run).config.exists() or (run / "sweep.json").exists()
-        for path in inside
-        if path not in points
-        for run in (path, *path.glob("seed*"))
-    )
+    others = (run for path in inside if path not in points for run in _runs_of(path))
     if seeds:
         yield from _begun([path for _, path in sorted(seeds.items())])
-    elif points and (is_grid or not others):
+    elif points and (is_grid or not any(Workdir(run).config.exists() for run in others)):
         yield from _begun([run for point in points for run in _runs_of(point)])
     elif is_grid:
         raise ConfigError(f"{folder} has a grid.json, but no folder of a run")

@@ -7,8 +7,8 @@ from cifar_jax.config import Config
 from cifar_jax.errors import ConfigError
 from cifar_jax.models import count_params
 from cifar_jax.runtime.kernels import network
-from cifar_jax.runtime.pretrained import CARD, load
-from cifar_jax.runtime.workdir import Workdir
+from cifar_jax.runtime.pretrained import load
+from cifar_jax.runtime.workdir import holds
 
 
 class Teacher(NamedTuple):
@@ -45,7 +45,7 @@ def load_teacher(config: Config) -> Teacher | None:
     if not config.distill.teacher:
         return None
     folder = Path(config.distill.teacher)
-    if Workdir(folder).config.exists() and not (folder / CARD).exists():
+    if holds(folder) == "run":
         raise ConfigError(
             f"distill.teacher: {folder} is a run; export it first: "
             f"python main.py export --workdir {folder} --output my/teacher"

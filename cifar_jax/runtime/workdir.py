@@ -40,6 +40,15 @@ RESULTS = {  # without which results.json is not that of a run
 }
 
 
+CARD = "card.json"  # of exported weights
+
+
+def holds(folder: Path) -> str:
+    """What a folder holds: "run" or "weights", exported; "" for both or neither."""
+    is_run, is_exported = (folder / "config.json").exists(), (folder / CARD).exists()
+    return "" if is_run == is_exported else "run" if is_run else "weights"
+
+
 class Workdir:
     """The paths of a run, and what is written to them."""
 

@@ -1,3 +1,5 @@
+"""One step of training."""
+
 import dataclasses
 import functools
 
@@ -7,152 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from step_cases import BATCH, CLASSES, CONFIG, KEY, LIGHT, OFF, SIDE, STEPS, first_batch
 
 from cifar_jax import augment, optim, state, steps
-from cifar_jax.config import AugmentConfig, Config, DistillConfig, OptimConfig, TrainConfig
+from cifar_jax.config import DistillConfig
 from cifar_jax.losses import cross_entropy, distillation
 from cifar_jax.models import SeparableResNet
 from cifar_jax.rng import stream_key
-
-SIDE, COUNT, BATCH, CLASSES = 16, 50, 8, 10
-STEPS = COUNT // BATCH  # of an epoch
-CONFIG = Config(
-    augment=AugmentConfig(hole_min=2, hole_max=4),
-    optim=OptimConfig(learning_rate=0.1, warmup=0.2, ema_decay=0.9),
-    train=TrainConfig(epochs=3, batch_size=BATCH),
-)
-OFF = AugmentConfig(
-    flip=0.0,
-    shift_scale_rotate=0.0,
-    brightness_contrast=0.0,
-    hue_saturation_value=0.0,
-    coarse_dropout=0.0,
-    ricap=0.0,
-    mixup=0.0,
-    cutmix=0.0,
-)
-LIGHT = dataclasses.replace(CONFIG, augment=dataclasses.replace(OFF, flip=0.5))  # compiles quickly
-KEY = jax.random.key(0)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return SeparableResNet(stem=4, stages=(4, 8), blocks=1)
-
-
-@pytest.fixture(scope="module")
-def tx():
-    return optim.make_optimizer(CONFIG.optim, 3 * STEPS)
-
-
-@pytest.fixture(scope="module")
-def images():
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (COUNT, SIDE, SIDE, 3), np.uint8)
-    return jnp.asarray(pixels), jnp.asarray(rng.integers(0, CLASSES, COUNT, np.uint8))
-
-
-@pytest.fixture(scope="module")
-def start(model, tx):
-    return state.create(dict(jax.jit(model.init)(KEY, jnp.zeros((1, SIDE, SIDE, 3)))), tx)
-
-
-@pytest.fixture(scope="module")
-def train_step(model, tx):
-    mixed = dataclasses.replace(LIGHT.augment, cutmix=0.6)
-    return steps.make_train_step(model.apply, tx, dataclasses.replace(LIGHT, augment=mixed))
-
-
-@pytest.fixture(scope="module")
-def jitted_step(train_step):
-    return jax.jit(train_step)
-
-
-@pytest.fixture(scope="module")
-def chunk(train_step):
-    return jax.jit(steps.make_train_chunk(train_step, batch_size=BATCH, steps=STEPS))
-
-
-def first_batch(images):
-    return jax.tree.map(lambda x: x[:BATCH], images)
-
-
-def test_a_chunk_is_its_single_steps(start, images, jitted_step, chunk):
-    many, sums = chunk(start, KEY, *images)
-    order = np.asarray(jax.random.permutation(stream_key(KEY, "order", 0), COUNT))
-    one, total = start, 0.0
-    for rows in order[: STEPS * BATCH].reshape(STEPS, BATCH):
-        one, metrics = jitted_step(one, KEY, jax.tree.map(lambda x, r=rows: x[r], images))
-        total += metrics["loss"]
-    chex.assert_trees_all_close(many, one, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(sums["loss"], total, rtol=1e-5)
-    assert sums["examples"] == STEPS * BATCH
-    assert sums["skipped"] == 0
-
-
-def test_two_half_chunks_are_a_whole_one_bit_for_bit(start, images, train_step, chunk):
-    half = jax.jit(steps.make_train_chunk(train_step, batch_size=BATCH, steps=STEPS // 2))
-    twice, _ = half(half(start, KEY, *images)[0], KEY, *images)
-    chex.assert_trees_all_equal(twice, chunk(start, KEY, *images)[0])
-
-
-def test_one_trace_for_all_epochs(train_step, start, images):
-    chunk = steps.make_train_chunk(train_step, batch_size=BATCH, steps=1)
-    counted = jax.jit(chex.assert_max_traces(chunk, 1))
-    now = start
-    for _ in range(STEPS + 2):
-        now, _ = counted(now, KEY, *images)
-    assert now.step == STEPS + 2
-
-
-@pytest.mark.parametrize("epoch", [0, 3])
-def test_an_epoch_meets_each_image_at_most_once(epoch):
-    def count(now, key, batch):
-        return now.replace(step=now.step + 1, params=now.params.at[batch[1]].add(1)), {}
-
-    chunk = jax.jit(steps.make_train_chunk(count, batch_size=BATCH, steps=STEPS))
-    empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros(COUNT), *[None] * 4)
-    rows = jnp.arange(COUNT)
-    met = chunk(empty, KEY, rows, rows)[0].params
-    assert met.sum() == STEPS * BATCH
-    assert met.max() == 1
-
-
-def test_flips_alternate_by_epoch_whatever_its_order():
-    def keep(now, key, batch):
-        images, numbers = batch
-        return now.replace(
-            step=now.step + 1, params=now.params.at[numbers].set(images[:, 0, 0])
-        ), {}
-
-    chunk = jax.jit(
-        steps.make_train_chunk(keep, batch_size=BATCH, steps=STEPS, alternating_flip=True)
-    )
-    sides = jnp.broadcast_to(jnp.asarray([1.0, 2.0]).reshape(1, 1, 2, 1), (COUNT, 1, 2, 1))
-    seen = []
-    for epoch in range(2):
-        empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros((COUNT, 1)), *[None] * 4)
-        seen.append(np.asarray(chunk(empty, KEY, sides, jnp.arange(COUNT))[0].params)[:, 0])
-    met = (seen[0] > 0) & (seen[1] > 0)  # not in the part of an epoch that is left out
-    assert met.sum() > COUNT / 2
-    np.testing.assert_array_equal((seen[0] + seen[1])[met], 3)
-    assert len(set(seen[0][met])) == 2
-
-
-@pytest.mark.parametrize("steps_of_a_call", [STEPS - 1, 2 * STEPS])
-def test_a_chunk_divides_an_epoch(train_step, start, images, steps_of_a_call):
-    chunk = steps.make_train_chunk(train_step, batch_size=BATCH, steps=steps_of_a_call)
-    message = f"steps must divide the {STEPS} steps of an epoch, not be {steps_of_a_call}"
-    with pytest.raises(ValueError, match=message):
-        jax.eval_shape(chunk, start, KEY, *images)
-
-
-@pytest.mark.parametrize("other", [(0, 1), (1, 0)])
-def test_epochs_and_seeds_have_their_own_order(other):
-    def order(seed, epoch):
-        return jax.random.permutation(stream_key(jax.random.key(seed), "order", epoch), COUNT)
-
-    assert (order(0, 0) != order(*other)).any()
 
 
 @jax.jit
@@ -338,48 +201,6 @@ def test_training_learns_the_images(model, images):
         accuracies.append(float(metrics["correct"] / metrics["examples"]))
     assert accuracies[0] < 0.4
     assert accuracies[-1] > 0.8
-
-
-@pytest.fixture(scope="module")
-def padded(images):
-    pixels, labels = first_batch(images)
-    return pixels, labels, jnp.arange(BATCH) < BATCH - 3
-
-
-def test_evaluation_of_a_masked_batch(model, start, padded):
-    pixels, labels, mask = padded
-    found = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment))(start.variables, padded)
-    seen = augment.normalize(
-        steps.to_float(pixels), mean=CONFIG.augment.mean, std=CONFIG.augment.std
-    )
-    probabilities = np.asarray(jax.nn.softmax(model.apply(start.variables, seen)))
-    mask = np.asarray(mask)
-    np.testing.assert_allclose(found["probabilities"][mask], probabilities[mask], rtol=1e-4)
-    correct = np.argmax(probabilities, axis=1) == np.asarray(labels)
-    np.testing.assert_array_equal(found["correct"][mask], correct[mask])
-    picked = probabilities[np.arange(BATCH), np.asarray(labels)]
-    np.testing.assert_allclose(found["loss"][mask], -np.log(picked[mask]), rtol=1e-4)
-    assert not any(value[~mask].any() for value in found.values())
-
-
-def test_evaluation_multiplies_in_float32(model, start, padded):
-    """Where a GPU's default is coarser."""
-    step = steps.make_eval_step(model.apply, CONFIG.augment)
-    text = str(jax.make_jaxpr(step)(start.variables, padded))
-    assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST") > 3
-
-
-def test_views_are_averaged_as_probabilities(model, start, padded):
-    pixels, labels, mask = padded
-
-    def probabilities(mode, pixels):
-        step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, mode=mode))
-        return step(start.variables, (pixels, labels, mask))["probabilities"]
-
-    both = (probabilities("none", pixels) + probabilities("none", pixels[:, :, ::-1])) / 2
-    np.testing.assert_allclose(probabilities("flip", pixels), both, rtol=1e-4, atol=1e-7)
-    total = probabilities("full", pixels).sum(axis=1)
-    np.testing.assert_allclose(total, mask.astype(jnp.float32), rtol=1e-5)
 
 
 def test_a_packed_state_takes_the_same_step(model, tx, start, images):

@@ -1,0 +1,51 @@
+"""One step of evaluation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from step_cases import BATCH, CONFIG, first_batch
+
+from cifar_jax import augment, steps
+
+
+@pytest.fixture(scope="module")
+def padded(images):
+    pixels, labels = first_batch(images)
+    return pixels, labels, jnp.arange(BATCH) < BATCH - 3
+
+
+def test_evaluation_of_a_masked_batch(model, start, padded):
+    pixels, labels, mask = padded
+    found = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment))(start.variables, padded)
+    seen = augment.normalize(
+        steps.to_float(pixels), mean=CONFIG.augment.mean, std=CONFIG.augment.std
+    )
+    probabilities = np.asarray(jax.nn.softmax(model.apply(start.variables, seen)))
+    mask = np.asarray(mask)
+    np.testing.assert_allclose(found["probabilities"][mask], probabilities[mask], rtol=1e-4)
+    correct = np.argmax(probabilities, axis=1) == np.asarray(labels)
+    np.testing.assert_array_equal(found["correct"][mask], correct[mask])
+    picked = probabilities[np.arange(BATCH), np.asarray(labels)]
+    np.testing.assert_allclose(found["loss"][mask], -np.log(picked[mask]), rtol=1e-4)
+    assert not any(value[~mask].any() for value in found.values())
+
+
+def test_evaluation_multiplies_in_float32(model, start, padded):
+    """Where a GPU's default is coarser."""
+    step = steps.make_eval_step(model.apply, CONFIG.augment)
+    text = str(jax.make_jaxpr(step)(start.variables, padded))
+    assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST") > 3
+
+
+def test_views_are_averaged_as_probabilities(model, start, padded):
+    pixels, labels, mask = padded
+
+    def probabilities(mode, pixels):
+        step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, mode=mode))
+        return step(start.variables, (pixels, labels, mask))["probabilities"]
+
+    both = (probabilities("none", pixels) + probabilities("none", pixels[:, :, ::-1])) / 2
+    np.testing.assert_allclose(probabilities("flip", pixels), both, rtol=1e-4, atol=1e-7)
+    total = probabilities("full", pixels).sum(axis=1)
+    np.testing.assert_allclose(total, mask.astype(jnp.float32), rtol=1e-5)

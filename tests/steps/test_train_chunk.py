@@ -1,0 +1,89 @@
+"""Many steps in one loop."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from step_cases import BATCH, COUNT, KEY, STEPS
+
+from cifar_jax import state, steps
+from cifar_jax.rng import stream_key
+
+
+def test_a_chunk_is_its_single_steps(start, images, jitted_step, chunk):
+    many, sums = chunk(start, KEY, *images)
+    order = np.asarray(jax.random.permutation(stream_key(KEY, "order", 0), COUNT))
+    one, total = start, 0.0
+    for rows in order[: STEPS * BATCH].reshape(STEPS, BATCH):
+        one, metrics = jitted_step(one, KEY, jax.tree.map(lambda x, r=rows: x[r], images))
+        total += metrics["loss"]
+    chex.assert_trees_all_close(many, one, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(sums["loss"], total, rtol=1e-5)
+    assert sums["examples"] == STEPS * BATCH
+    assert sums["skipped"] == 0
+
+
+def test_two_half_chunks_are_a_whole_one_bit_for_bit(start, images, train_step, chunk):
+    half = jax.jit(steps.make_train_chunk(train_step, batch_size=BATCH, steps=STEPS // 2))
+    twice, _ = half(half(start, KEY, *images)[0], KEY, *images)
+    chex.assert_trees_all_equal(twice, chunk(start, KEY, *images)[0])
+
+
+def test_one_trace_for_all_epochs(train_step, start, images):
+    chunk = steps.make_train_chunk(train_step, batch_size=BATCH, steps=1)
+    counted = jax.jit(chex.assert_max_traces(chunk, 1))
+    now = start
+    for _ in range(STEPS + 2):
+        now, _ = counted(now, KEY, *images)
+    assert now.step == STEPS + 2
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_an_epoch_meets_each_image_at_most_once(epoch):
+    def count(now, key, batch):
+        return now.replace(step=now.step + 1, params=now.params.at[batch[1]].add(1)), {}
+
+    chunk = jax.jit(steps.make_train_chunk(count, batch_size=BATCH, steps=STEPS))
+    empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros(COUNT), *[None] * 4)
+    rows = jnp.arange(COUNT)
+    met = chunk(empty, KEY, rows, rows)[0].params
+    assert met.sum() == STEPS * BATCH
+    assert met.max() == 1
+
+
+def test_flips_alternate_by_epoch_whatever_its_order():
+    def keep(now, key, batch):
+        images, numbers = batch
+        return now.replace(
+            step=now.step + 1, params=now.params.at[numbers].set(images[:, 0, 0])
+        ), {}
+
+    chunk = jax.jit(
+        steps.make_train_chunk(keep, batch_size=BATCH, steps=STEPS, alternating_flip=True)
+    )
+    sides = jnp.broadcast_to(jnp.asarray([1.0, 2.0]).reshape(1, 1, 2, 1), (COUNT, 1, 2, 1))
+    seen = []
+    for epoch in range(2):
+        empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros((COUNT, 1)), *[None] * 4)
+        seen.append(np.asarray(chunk(empty, KEY, sides, jnp.arange(COUNT))[0].params)[:, 0])
+    met = (seen[0] > 0) & (seen[1] > 0)  # not in the part of an epoch that is left out
+    assert met.sum() > COUNT / 2
+    np.testing.assert_array_equal((seen[0] + seen[1])[met], 3)
+    assert len(set(seen[0][met])) == 2
+
+
+@pytest.mark.parametrize("steps_of_a_call", [STEPS - 1, 2 * STEPS])
+def test_a_chunk_divides_an_epoch(train_step, start, images, steps_of_a_call):
+    chunk = steps.make_train_chunk(train_step, batch_size=BATCH, steps=steps_of_a_call)
+    message = f"steps must divide the {STEPS} steps of an epoch, not be {steps_of_a_call}"
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(chunk, start, KEY, *images)
+
+
+@pytest.mark.parametrize("other", [(0, 1), (1, 0)])
+def test_epochs_and_seeds_have_their_own_order(other):
+    def order(seed, epoch):
+        return jax.random.permutation(stream_key(jax.random.key(seed), "order", epoch), COUNT)
+
+    assert (order(0, 0) != order(*other)).any()
