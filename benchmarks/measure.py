@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+UNTAUGHT = ("--distill.teacher", "")  # recipes are timed without their teachers
+
 
 def refuse(message: str) -> NoReturn:
     """End the program with one line and the exit status 2."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from measure import Parser, positive
+from measure import UNTAUGHT, Parser, positive
 from turns import Report, serve_ours
 
 from cifar_jax.config import Config
@@ -22,7 +22,7 @@ WAYS = {"map": "lax.map", "vmap": "vmap"}  # to train members side by side
 def read_config(options: argparse.Namespace, *words: str) -> Config:
     """The recipe in short chunks, with further words of a command line."""
     mine = ["--train.batch-size", str(options.batch), "--train.chunk-steps", str(options.steps)]
-    mine += ["--model.dtype", options.dtype, *(TINY if options.quick else ()), *words]
+    mine += ["--model.dtype", options.dtype, *UNTAUGHT, *(TINY if options.quick else ()), *words]
     return load_config(ROOT / f"configs/{options.recipe}.py", mine)
 
 

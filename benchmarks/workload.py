@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import peak_rss
+from measure import UNTAUGHT, peak_rss
 from programs import Program, compile_program
 
 from cifar_jax import augment, optim, state, steps
@@ -25,7 +25,7 @@ TINY = ("--model.stem", "4", "--model.stages", "4", "--model.blocks", "1")
 
 
 class Workload:
-    """A config's recipe at a batch size, an image side and a type of numbers."""
+    """A config's recipe without its teacher: a batch size, an image side, a type of numbers."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Workload:
           ConfigError: for a value that the config refuses.
         """
         words = ["--train.batch-size", str(batch), "--model.dtype", dtype]
-        words += [*overrides, *(TINY if quick else ())]
+        words += [*overrides, *(TINY if quick else ()), *UNTAUGHT]
         self.config = load_config(ROOT / f"configs/{recipe}.py", words)
         self.batch, self.side, self.steps = batch, side, steps or max(CALL // batch, 1)
         self.images_of_call = self.steps * batch
