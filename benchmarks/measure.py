@@ -52,19 +52,18 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def clock(call: Callable[[], Any], *, repeats: int, at_least: float = 0.0) -> list[float]:
+def clock(call: Callable[[], Any], *, repeats: int) -> list[float]:
     """Time a call again and again.
 
     Args:
       call: returns when its work is done; it is compiled and warm.
-      repeats: fewest calls.
-      at_least: seconds that the calls take together.
+      repeats: how often.
 
     Returns:
       Seconds of each call.
     """
     seconds: list[float] = []
-    while len(seconds) < repeats or sum(seconds) < at_least:
+    for _ in range(repeats):
         started = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - started)

@@ -12,7 +12,6 @@ from programs import Program, compile_program
 
 from cifar_jax import augment, optim, state, steps
 from cifar_jax.config_file import load_config
-from cifar_jax.losses import cross_entropy
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment as project
 from cifar_jax.runtime.kernels import network
@@ -87,11 +86,8 @@ class Workload:
         """The state before the first step."""
         return state.create(self.initialize(key), self.tx)
 
-    def train(self, *, seeds: int = 0) -> tuple[Program, Callable[[], Any]]:
+    def train(self) -> tuple[Program, Callable[[], Any]]:
         """The recipe's chunk of steps: augmentation, gradient, update, averages, metrics.
-
-        Args:
-          seeds: networks that are trained side by side, one if 0.
 
         Returns:
           The program, and a call that runs it once and brings the metrics to the host.
@@ -103,16 +99,12 @@ class Workload:
         def create(key: jax.Array) -> state.TrainState:
             return layout.pack(self.create(key))
 
-        keys = self.key
-        if seeds:
-            chunk, create = jax.vmap(chunk, (0, 0, None, None)), jax.vmap(create)
-            keys = jax.random.split(self.key, seeds)
-        carried = compile_program(create, keys).run(keys)
-        program = compile_program(chunk, carried, keys, self.images, self.labels, donate=(0,))
+        carried = compile_program(create, self.key).run(self.key)
+        program = compile_program(chunk, carried, self.key, self.images, self.labels, donate=(0,))
 
         def call() -> Any:
             nonlocal carried
-            carried, metrics = program.run(carried, keys, self.images, self.labels)
+            carried, metrics = program.run(carried, self.key, self.images, self.labels)
             return jax.device_get(metrics)
 
         return program, call
@@ -154,40 +146,6 @@ class Workload:
         def call() -> None:
             nonlocal carried
             carried, _ = jax.block_until_ready(program.run(carried, self.images, self.labels))
-
-        return program, call
-
-    def network(self) -> tuple[Program, Callable[[], Any]]:
-        """The network alone, forward and backward, for the steps of one call on one batch."""
-        images = jax.random.normal(self.key, (self.batch, self.side, self.side, 3))
-        targets = jax.nn.one_hot(self.labels[: self.batch], 10)
-
-        def chunk(variables: Any, images: jax.Array, targets: jax.Array) -> Any:
-            def body(variables: Any, i: jax.Array) -> tuple[Any, None]:
-                def loss_fn(params: Any) -> Any:
-                    logits, updated = self.model.apply(
-                        variables | {"params": params},
-                        images,
-                        train=True,
-                        mutable=["batch_stats"],
-                        rngs={"dropout": stream_key(self.key, "dropout", i)},
-                    )
-                    return jnp.mean(cross_entropy(logits, targets)), updated
-
-                params = variables["params"]
-                gradient, updated = jax.grad(loss_fn, has_aux=True)(params)
-                # without it the loop would have nothing to do but once
-                params = jax.tree.map(lambda p, g: p - 1e-3 * g, params, gradient)
-                return {"params": params, **updated}, None
-
-            return jax.lax.scan(body, variables, jnp.arange(self.steps, dtype=jnp.int32))[0]
-
-        carried = jax.jit(self.create)(self.key).variables
-        program = compile_program(chunk, carried, images, targets, donate=(0,))
-
-        def call() -> None:
-            nonlocal carried
-            carried = jax.block_until_ready(program.run(carried, images, targets))
 
         return program, call
 

@@ -15,6 +15,8 @@ from cifar_jax import cli
 from cifar_jax.runtime import compilation_cache as cache
 from cifar_jax.runtime import kernels
 
+# programs run once or a few times here: a quarter less time where LLVM optimises nothing
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -24,7 +26,7 @@ LONG = (  # the files that take longest come first: else one worker ends alone w
     *("test_faults_cluster.py", "test_cli.py", "test_resume.py", "test_devices.py"),
     *("test_together.py", "test_members.py", "test_train_step.py", "test_sweep.py"),
     *("test_faults_kill.py", "test_faults_disk.py", "test_faults_stop.py"),
-    *("test_faults_damage.py", "test_readme.py", "test_gpu_benchmark.py", "test_search.py"),
+    *("test_faults_damage.py", "test_readme.py", "test_search.py"),
 )
 
 
