@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
-from measure import Parser, positive, refuse
+from measure import UNTAUGHT, Parser, positive, refuse
 
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError
@@ -53,7 +53,7 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")  # what is computed here, as the members' keys
     path = Path(__file__).parents[1] / f"configs/{options.recipe}.py"
     try:
-        config = load_config(path, ["--model.convolutions", "plain", *fields])
+        config = load_config(path, [*UNTAUGHT, "--model.convolutions", "plain", *fields])
     except CifarJaxError as error:
         refuse(str(error))
     try:

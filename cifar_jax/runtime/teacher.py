@@ -38,13 +38,18 @@ def load_teacher(config: Config) -> Teacher | None:
 
     Raises:
       WeightsError: when it cannot be read.
-      ConfigError: when it is a run, not exported; when its images were normalised otherwise or
-        were not the run's; where images are held out to choose by, when it has not held out the
-        same ones.
+      ConfigError: when there is no such folder; when it is a run, not exported; when its images
+        were normalised otherwise or were not the run's; where images are held out to choose by,
+        when it has not held out the same ones.
     """
     if not config.distill.teacher:
         return None
     folder = Path(config.distill.teacher)
+    if not folder.exists():
+        raise ConfigError(
+            f"distill.teacher must be a folder of exported weights, and {folder.absolute()} does "
+            "not exist; without a teacher: --distill.teacher ''"
+        )
     if holds(folder) == "run":
         raise ConfigError(
             f"distill.teacher: {folder} is a run; export it first: "
@@ -68,7 +73,7 @@ def load_teacher(config: Config) -> Teacher | None:
         if needed != found:
             raise ConfigError(
                 f"distill.teacher: {config.distill.teacher} must have been trained with this run's "
-                f"{field}, {needed}, not {found}"
+                f"{field}, {needed}, not {found}; without a teacher: --distill.teacher ''"
             )
     model = {"dtype": config.model.dtype, "convolutions": config.model.convolutions}
     known = {

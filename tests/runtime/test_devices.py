@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[2]
 
 def on(devices, folder, *what):
     """What the script has found of each."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    number = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    environment["XLA_FLAGS"] += f" {number}"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(folder), *what],
         env=environment,

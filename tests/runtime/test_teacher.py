@@ -150,9 +150,11 @@ def test_a_teacher_that_is_imported_is_refused(taught, teacher, tmp_path):
 
 
 def test_a_teacher_that_is_not_there(taught, whole, tmp_path):
-    config = taught.replace(distill={"teacher": str(tmp_path / "none")})
+    with pytest.raises(ConfigError, match=f"and {tmp_path}/none does not exist"):
+        train(taught.replace(distill={"teacher": str(tmp_path / "none")}), tmp_path / "run")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(WeightsError, match="cannot be read"):
-        train(config, tmp_path / "run")
+        train(taught.replace(distill={"teacher": str(tmp_path / "empty")}), tmp_path / "run")
     with pytest.raises(ConfigError, match=f" export --workdir {whole[0]} --output my/teacher$"):
         train(taught.replace(distill={"teacher": str(whole[0])}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -168,6 +170,6 @@ def test_without_a_teacher_its_fields_are_no_part_of_a_run():
 
 def test_a_sweep_refuses_a_missing_teacher_before_it_trains(taught, tmp_path):
     grid = {"distill.teacher": [taught.distill.teacher, str(tmp_path / "none")]}
-    with pytest.raises(WeightsError, match=r"none/card\.json: cannot be read"):
+    with pytest.raises(ConfigError, match=f"and {tmp_path}/none does not exist; without a teacher"):
         sweep_grid(taught, grid, [0], tmp_path / "grid")
     assert not (tmp_path / "grid").exists()
