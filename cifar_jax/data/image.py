@@ -80,7 +80,7 @@ def find_images(
 
     Args:
       paths: of files, whatever their names, and of folders.
-      report: told each folder inside of these that cannot be read.
+      report: told each of these, and each folder inside of them, that cannot be read.
       note: told which kinds of files of each of ``paths`` are left out.
 
     Returns:
@@ -89,19 +89,21 @@ def find_images(
       __MACOSX, whose files are images by name only.
 
     Raises:
-      ConfigError: when a path is not there, or there is no image; says what is there instead.
+      ConfigError: when no path can be read, or there is no image; says what is there instead.
     """
 
     def fail(error: OSError) -> None:
         report(describe_failure(Path(error.filename), error, what="cannot be read"))
 
     found: list[Path] = []
+    absent: list[str] = []
     others: dict[Path, Counter[str]] = {}  # how many there are of each suffix
     for path in paths:
         try:
             path.stat()
         except OSError as error:
-            raise ConfigError(describe_failure(path, error, what="cannot be read")) from error
+            absent.append(describe_failure(path, error, what="cannot be read"))
+            continue
         if not path.is_dir():
             found.append(path)
             continue
@@ -114,6 +116,11 @@ def find_images(
                     found.append(file)
                 elif suffix[1:].isalnum():
                     others[path][suffix] += 1
+    last = absent.pop() if len(absent) == len(paths) > 0 else None
+    for line in absent:
+        report(line)
+    if last:
+        raise ConfigError(last)
     if not found:
         kinds = _kinds(sum(others.values(), Counter()))
         text = f"{', '.join(map(str, paths))}: there is no image"

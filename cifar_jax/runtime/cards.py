@@ -17,7 +17,7 @@ from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import describe_failure, replacing
 from cifar_jax.runtime.inputs import load_inputs
-from cifar_jax.runtime.pretrained import WEIGHTS
+from cifar_jax.runtime.pretrained import WEIGHTS, WeightsError, load
 from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.score import score_variables
 from cifar_jax.runtime.trainer import Trainer
@@ -116,6 +116,7 @@ def write_folder(
     Raises:
       ConfigError: when the folder holds other weights, or cannot be made.
       WriteError: when it cannot be written to.
+      WeightsError: when what is read back is not the network.
     """
     content = _serialize(variables)
     _refuse_others(folder, content)
@@ -136,6 +137,10 @@ def write_folder(
     with replacing(folder / WEIGHTS, needed) as weights_file, replacing(folder / CARD) as card_file:
         weights_file.write_bytes(content)  # both are whole before either takes its place
         card_file.write_text(text, encoding="utf-8")
+    net = load(folder)  # read back
+    same = jax.tree.map(np.array_equal, net.variables, jax.device_get(variables))
+    if net.config != config or not all(jax.tree.leaves(same)):
+        raise WeightsError(f"{folder}: what is read back must be the network, and is another one")
     return card
 
 

@@ -103,6 +103,9 @@ def test_grey_bits_and_cmyk(tmp_path, pixels):
     inks = np.concatenate([np.asarray(cmyk), np.zeros((32, 32, 1), np.uint8)], axis=2)
     found = read_image(save(Image.fromarray(inks, "CMYK"), tmp_path / "a.tiff"))
     np.testing.assert_array_equal(found, pixels)
+    flat = np.full((32, 32, 4), (0, 255, 255, 0), np.uint8)  # red, as a printer's JPEG has it
+    found = read_image(save(Image.fromarray(flat, "CMYK"), tmp_path / "a.jpg"))
+    np.testing.assert_allclose(found, np.full_like(found, (255, 0, 0)), atol=3)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "pgm"])
@@ -199,8 +202,26 @@ def test_folders_in_order(tmp_path, pixels):
     with pytest.raises(ConfigError, match=r"/f: there is no image$"):
         found("f")
     assert len(said) == 1
-    with pytest.raises(ConfigError, match=r"absent: cannot be read: No such file or directory$"):
-        found("a.png", "absent")
+
+
+def test_paths_that_are_not_there_stop_no_others(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "empty").mkdir()
+    told: list[str] = []
+
+    def found(*names):
+        told.clear()
+        return [path.name for path in find_images([tmp_path / name for name in names], told.append)]
+
+    absent = f"{tmp_path}/%s: cannot be read: No such file or directory"
+    assert found("b", "a.png", "c") == ["a.png"]
+    assert told == [absent % "b", absent % "c"]
+    with pytest.raises(ConfigError, match=f"^{absent % 'c'}$"):
+        found("b", "c")
+    assert told == [absent % "b"]
+    with pytest.raises(ConfigError, match=r"/empty: there is no image$"):
+        found("b", "empty")
+    assert told == [absent % "b"]
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,20 @@ def test_nothing_in_a_pickle_is_run(tmp_path, monkeypatch):
     assert not made.exists()
     pickle.loads(path.read_bytes())
     assert made.exists()  # it would have
+
+
+def test_torch_is_asked_for_nothing_but_weights(tmp_path, monkeypatch):
+    asked = []
+
+    def load(file, **options):
+        asked.append(options)
+        raise ValueError
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load, Tensor=np.ndarray))
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({}))
+    with pytest.raises(WeightsError, match="holds more than tensors"):
+        import_torch(tmp_path / "x.pth", tmp_path / "network")
+    assert asked == [{"map_location": "cpu", "weights_only": True}]
 
 
 def test_files_of_torch(state, small, tmp_path):

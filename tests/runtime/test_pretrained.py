@@ -12,6 +12,7 @@ from cifar_jax.config import to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.models import count_params
+from cifar_jax.runtime import cards
 from cifar_jax.runtime.cards import export
 from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.evaluate import evaluate
@@ -111,6 +112,16 @@ def test_another_network_is_not_replaced(whole, copy):
         export(whole[0], copy)
     assert (copy / "weights.safetensors").read_bytes() == b"others"
     assert (copy / "card.json").read_bytes() == before
+
+
+def test_what_is_read_back_must_be_the_network(whole, tmp_path, monkeypatch):
+    def save(arrays, save=cards.safetensors.save):
+        name = min(arrays)
+        return save(arrays | {name: arrays[name] + np.float32(1)})
+
+    monkeypatch.setattr(cards.safetensors, "save", save)
+    with pytest.raises(WeightsError, match="net: what is read back must be the network, and is "):
+        export(whole[0], tmp_path / "net")
 
 
 def test_a_run_and_exported_weights_are_not_the_same(whole, copy, run_here):
