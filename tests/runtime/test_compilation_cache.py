@@ -116,7 +116,7 @@ def programs() -> dict[str, bytes]:
     return {name: found[name] for name in found if name.startswith(PROGRAMS)}
 
 
-def test_cold_warm_damaged_and_without_are_the_same_run(home, bare, tmp_path, monkeypatch):
+def test_cold_warm_damaged_and_without_are_the_same_run(home, small, bare, tmp_path):
     notes = []
 
     def run(name: str) -> tuple[str, bool]:
