@@ -15,7 +15,7 @@ from cifar_jax import cli
 from cifar_jax.runtime import compilation_cache as cache
 from cifar_jax.runtime import kernels
 
-# programs run once or a few times here: a quarter less time where LLVM optimises nothing
+# programs run once or a few times here: a fifth less time where LLVM optimises nothing
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
