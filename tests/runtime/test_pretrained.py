@@ -88,7 +88,7 @@ def test_the_card(exported, whole, tiny):
     assert card["limits"].endswith("It is tiny.")
 
 
-def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(light, tmp_path):
+def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(light, tmp_path, monkeypatch):
     model, train_ = {"dtype": "bfloat16"}, {"epochs": 1}
     config = light.replace(model=model, train=train_, eval={"tta": "none"})
     results = train(config, tmp_path / "run")
@@ -102,6 +102,10 @@ def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(light, tmp_path):
     assert card["loss"] != results["ema_test_loss"]
     assert card["trained_in"] == {"dtype": "bfloat16", "accuracy": results["ema_test_accuracy"]}
     assert "then in float32 (in bfloat16, as trained, " in card["protocol"]
+    (tmp_path / "net" / "weights.safetensors").write_bytes(b"others")
+    monkeypatch.setattr(cards, "load_inputs", None)  # refused before anything is scored
+    with pytest.raises(ConfigError, match="holds another network"):
+        export(tmp_path / "run", tmp_path / "net")
 
 
 def test_another_network_is_not_replaced(whole, copy):
