@@ -1,15 +1,14 @@
 """Runs side by side: order, means and what differs are those of the runs' files."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_run_page import Page
+from tiny_runs import copy_run
 
 from cifar_jax.cli import main
-from cifar_jax.config import to_dict
 from cifar_jax.runtime.comparison import compare, describe
 from cifar_jax.runtime.records import expand, read
 
@@ -17,22 +16,9 @@ from cifar_jax.runtime.records import expand, read
 @pytest.fixture
 def make(whole, tiny, tmp_path):
     """Makes a run of another config and result in a folder, of a run's files."""
-
-    def copy(
-        name: str, accuracy: float | None, validation: float | None = None, **sections
-    ) -> Path:
-        folder = tmp_path / name
-        folder.mkdir(parents=True)
-        shutil.copy(whole[0] / "metrics.jsonl", folder)
-        config = tiny.replace(**sections)
-        (folder / "config.json").write_text(json.dumps(to_dict(config)))
-        if accuracy is not None:
-            results = whole[1] | {"ema_test_accuracy": accuracy, "seed": config.train.seed}
-            results["ema_validation_accuracy"] = validation
-            (folder / "results.json").write_text(json.dumps(results))
-        return folder
-
-    return copy
+    return lambda name, *figures, **sections: copy_run(
+        whole, tiny, tmp_path / name, *figures, **sections
+    )
 
 
 @pytest.fixture

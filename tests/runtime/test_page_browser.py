@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from tiny_runs import copy_run
 
 from cifar_jax.cli import main
 
@@ -19,6 +20,21 @@ QUIET = (  # nothing but the page is to reach for the network
     *("--disable-component-update", "--disable-sync", "--disable-default-apps"),
 )
 NARROW = 360  # pixels, of a small phone
+SMALLEST = 10  # pixels, of letters that can be read there
+TEXTS = """() => {
+  const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode, element = node.parentElement, range = new Range();
+    range.selectNodeContents(node);
+    const box = range.getBoundingClientRect(), chart = element.closest("svg");
+    if (!node.textContent.trim() || !box.width) continue;
+    const scale = chart ? chart.getScreenCTM().a : 1;
+    const size = scale * parseFloat(getComputedStyle(element).fontSize);
+    const right = element.closest(".wide") ? 0 : box.right;  // which has a scroll bar of its own
+    found.push([node.textContent.trim(), size, box.left, right]);
+  }
+  return found;
+}"""
 
 
 def lack(what: str) -> NoReturn:
@@ -43,11 +59,21 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def pages(whole, tmp_path_factory) -> dict[str, Path]:
+def pages(whole, tiny, tmp_path_factory) -> dict[str, Path]:
+    """Of a run; of one compared with nothing; of a sweep, and two runs with long names."""
     folder = tmp_path_factory.mktemp("pages")
-    made = {name: folder / f"{name}.html" for name in ("report", "compare")}
-    assert main(["report", "--workdir", str(whole[0]), "--output", str(made["report"])]) == 0
-    assert main(["compare", str(whole[0]), "--output", str(made["compare"])]) == 0
+    for seed, accuracy in ((2, 0.8), (3, 0.7), (10, None)):
+        train = {"seed": seed}
+        copy_run(whole, tiny, folder / "sweep" / f"seed{seed}", accuracy, train=train)
+    (folder / "sweep" / "sweep.json").write_text("{}")
+    name = folder / "the-recipe-as-it-was-with-a-quarter-of-the-rates-and-a-name-without-spaces"
+    copy_run(whole, tiny, name, 0.75, 0.6, optim={"learning_rate": 0.2}, augment={"mixup": 0.0})
+    made = {name: folder / f"{name}.html" for name in ("report", "alone", "compare")}
+    report, alone, compare = map(str, made.values())
+    assert main(["report", "--workdir", str(whole[0]), "--output", report]) == 0
+    assert main(["compare", str(whole[0]), "--output", alone]) == 0
+    runs = map(str, (folder / "sweep", name, whole[0]))
+    assert main(["compare", *runs, "--output", compare]) == 0
     return made
 
 
@@ -67,6 +93,13 @@ def problems(browser: Any, path: Path, *, width: int, scheme: str = "light") -> 
     scrolled = page.evaluate("document.scrollingElement.scrollWidth")
     if scrolled > width:
         found.append(f"scrolls: {scrolled} pixels wide")
+    texts = page.evaluate(TEXTS)
+    assert len(texts) > 20
+    for text, size, left, right in texts:
+        if size < SMALLEST:
+            found.append(f"text: {size:.1f} pixels high: {text[:40]}")
+        if left < 0 or right > width:
+            found.append(f"text: cut at the edge of the page: {text[:40]}")
     for image in page.locator("img").all():
         width_of, alt = image.evaluate("image => [image.naturalWidth, image.alt]")
         if not width_of:
@@ -85,7 +118,7 @@ def problems(browser: Any, path: Path, *, width: int, scheme: str = "light") -> 
     return found
 
 
-@pytest.mark.parametrize("name", ["report", "compare"])
+@pytest.mark.parametrize("name", ["report", "alone", "compare"])
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (NARROW, "dark")])
 def test_pages(browser, pages, name, width, scheme):
     assert problems(browser, pages[name], width=width, scheme=scheme) == []
@@ -114,6 +147,13 @@ def test_sections_and_styles(browser, pages):
     ("old", "new", "problem"),
     [
         ("<main>", '<main><div style="width:30rem">wide</div>', "scrolls: "),
+        ("<main>", '<main><p style="font-size:0.5rem">small</p>', "text: 8.0 pixels high: small"),
+        ("<svg ", '<svg style="width:100px" ', "pixels high: "),
+        (
+            "<main>",
+            '<main><p style="overflow:hidden;text-indent:20rem;white-space:nowrap">far off',
+            "text: cut",
+        ),
         ("<main>", '<main><img src="data:,x" alt="an image">', "image: not loaded: an image"),
         ('alt="test image', 'title="test image', "image: has no alt text"),
         ("<main>", "<main><script>1</script>", "console: "),

@@ -1,10 +1,12 @@
 """What tests of whole runs share: other configs, metrics, and ways to interrupt."""
 
 import json
+import shutil
 import signal
 
 import pytest
 
+from cifar_jax.config import to_dict
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Interrupted, listening
 from cifar_jax.runtime.train import train
@@ -14,6 +16,20 @@ TIMES = {"seconds", "images_per_second"}
 
 def read_metrics(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def copy_run(run, config, folder, accuracy, validation=None, **sections):
+    """Another run from the files of one: of another config and result, or with no result."""
+    workdir, results = run
+    folder.mkdir(parents=True)
+    shutil.copy(workdir / "metrics.jsonl", folder)
+    config = config.replace(**sections)
+    (folder / "config.json").write_text(json.dumps(to_dict(config)))
+    if accuracy is not None:
+        results = results | {"ema_test_accuracy": accuracy, "seed": config.train.seed}
+        results["ema_validation_accuracy"] = validation
+        (folder / "results.json").write_text(json.dumps(results))
+    return folder
 
 
 def interrupt_at(call, original=lambda *_: None):
