@@ -1,14 +1,17 @@
 """Size and latency of a trained network in each format that export writes.
 
 Usage: python benchmarks/formats.py [--weights pretrained/200k_quick] [--batches 1,128]
-    [--repeats 200] [--json] [--out FOLDER]
+    [--repeats 200] [--torch] [--json] [--out FOLDER]
 
 From uint8 images on the host to logits or probabilities on the host, all formats in turns in one
-process; benchmarks/README.md says what is measured. Needs the extra "onnx".
+process; benchmarks/README.md says what is measured. Needs the extra "onnx", and for --torch also
+torch (pip install torch), which the project does not depend on.
 """
 
 import argparse
 import functools
+import importlib.metadata
+import importlib.util
 import statistics
 import tempfile
 import time
@@ -38,7 +41,7 @@ def measure(options: argparse.Namespace) -> Report:
     from cifar_jax.runtime import environment
 
     with tempfile.TemporaryDirectory() as folder:
-        sizes, networks = make(options.weights, Path(folder), options.batches)
+        sizes, networks = make(options.weights, Path(folder), options.batches, options.torch)
         formats: dict[str, Report] = {name: {"bytes": size} for name, size in sizes.items()}
         for batch in options.batches:
             say(f"batch {batch}")
@@ -53,41 +56,69 @@ def measure(options: argparse.Namespace) -> Report:
         "repeats": options.repeats,
         "formats": formats,
         "device": environment.device(),
-        "versions": environment.versions() | {"onnxruntime": version("onnxruntime")},
+        "versions": environment.versions() | versions("onnxruntime", *["torch"] * options.torch),
     }
 
 
-def version(package: str) -> str:
-    """Of an installed package."""
-    import importlib.metadata
-
-    return importlib.metadata.version(package)
+def versions(*packages: str) -> dict[str, str]:
+    """Of installed packages."""
+    return {package: importlib.metadata.version(package) for package in packages}
 
 
 def make(
-    weights: Path, folder: Path, batches: Sequence[int]
+    weights: Path, folder: Path, batches: Sequence[int], torch: bool
 ) -> tuple[dict[str, int], dict[int, dict[str, Network]]]:
-    """Write a network in each format, and open each.
+    """Write a network in each format, and open each; in torch's only if asked.
 
     Returns:
       Bytes of each format, and for each batch size the formats as functions of images.
     """
     import cifar_jax
-    from cifar_jax.runtime.formats import onnx_graph, stablehlo, write
+    from cifar_jax.runtime.formats import ENDINGS, onnx_graph, stablehlo, write
 
     net = cifar_jax.load(weights)
     sizes = {"safetensors": sum(path.stat().st_size for path in weights.iterdir())}
+    readers: dict[str, Callable[[Path], Network]]
     readers = {"stablehlo": stablehlo.load, "onnx": onnx_graph.load}
+    if torch:
+        readers["torch"] = functools.partial(load_torch, net.config.augment)
     opened: dict[str, Network] = {}
     for kind, load in readers.items():
         say(f"{kind}: writing")
-        sizes[kind] = write(net, folder / f"network.{kind}", kind).size
-        opened[kind] = load(folder / f"network.{kind}")
+        path = folder / f"network{ENDINGS[kind][-1]}"
+        sizes[kind] = write(net, path, kind).size
+        opened[kind] = load(path)
     networks: dict[int, dict[str, Network]] = {}
     for batch in batches:  # all of a call at once
         config = net.config.replace(eval={"batch_size": batch})
         networks[batch] = {"safetensors": net._replace(config=config).predict, **opened}
     return sizes, networks
+
+
+def load_torch(normalisation: Any, path: Path) -> Network:
+    """The original network in eager PyTorch, channels last, with the weights of a file.
+
+    Args:
+      normalisation: has the mean and the std of the images.
+      path: a state dict, of ``torch.save``.
+    """
+    import torch  # pyright: ignore[reportMissingImports]
+    from torch_network import Network as Original
+
+    network = Original().eval().to(memory_format=torch.channels_last)
+    try:
+        network.load_state_dict(torch.load(path, weights_only=True))
+    except RuntimeError as error:
+        refuse(f"--torch needs the network of 150,690 parameters: {str(error).splitlines()[0]}")
+    mean = torch.tensor(normalisation.mean)[:, None, None]
+    std = torch.tensor(normalisation.std)[:, None, None]
+
+    def logits(images: Any) -> Any:
+        with torch.inference_mode():  # NHWC as NCHW is channels last already
+            x = torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(255)
+            return network((x - mean) / std).numpy()
+
+    return logits
 
 
 def take_turns(networks: dict[str, Network], batch: int, repeats: int) -> dict[str, list[float]]:
@@ -139,8 +170,11 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=Path("pretrained/200k_quick"))
     parser.add_argument("--batches", type=positives, default=[1, 128], help="images of a call")
     parser.add_argument("--repeats", type=positive, default=200, help="timed calls of each")
+    parser.add_argument("--torch", action="store_true", help="time PyTorch, too")
     add_output_options(parser)
     options = parser.parse_args()
+    if options.torch and importlib.util.find_spec("torch") is None:
+        refuse("--torch needs torch beside the project: pip install torch")
     from cifar_jax.errors import CifarJaxError
 
     try:
