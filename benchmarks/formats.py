@@ -11,7 +11,6 @@ torch (pip install torch), which the project does not depend on.
 import argparse
 import functools
 import importlib.metadata
-import importlib.util
 import statistics
 import tempfile
 import time
@@ -31,6 +30,7 @@ from measure import (
     show,
     table,
 )
+from turns import cores
 
 Report = dict[str, Any]
 Network = Callable[[Any], Any]  # images uint8 [N, 32, 32, 3] to anything on the host
@@ -50,7 +50,8 @@ def measure(options: argparse.Namespace) -> Report:
                     "seconds": statistics.median(seconds),
                     "seconds_range": [min(seconds), max(seconds)],
                 }
-    return {
+    torchs: Report = {"torch_threads": cores()} if options.torch else {}
+    return torchs | {
         "weights": options.weights.name,
         "batches": options.batches,
         "repeats": options.repeats,
@@ -95,6 +96,15 @@ def make(
     return sizes, networks
 
 
+def set_up_torch() -> None:
+    """Give torch as many threads as this process may use cores; refuse if it is not there."""
+    try:
+        import torch  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        refuse(f"--torch needs torch beside the project (pip install torch): {error}")
+    torch.set_num_threads(cores())
+
+
 def load_torch(normalisation: Any, path: Path) -> Network:
     """The original network in eager PyTorch, channels last, with the weights of a file.
 
@@ -109,7 +119,9 @@ def load_torch(normalisation: Any, path: Path) -> Network:
     try:
         network.load_state_dict(torch.load(path, weights_only=True))
     except RuntimeError as error:
-        refuse(f"--torch needs the network of 150,690 parameters: {str(error).splitlines()[0]}")
+        refuse(
+            f"--torch needs weights of the network of 150,690 parameters ({type(error).__name__})"
+        )
     mean = torch.tensor(normalisation.mean)[:, None, None]
     std = torch.tensor(normalisation.std)[:, None, None]
 
@@ -173,8 +185,8 @@ def main() -> None:
     parser.add_argument("--torch", action="store_true", help="time PyTorch, too")
     add_output_options(parser)
     options = parser.parse_args()
-    if options.torch and importlib.util.find_spec("torch") is None:
-        refuse("--torch needs torch beside the project: pip install torch")
+    if options.torch:
+        set_up_torch()
     from cifar_jax.errors import CifarJaxError
 
     try:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cifar_jax.runtime.members import groups_of
+
 ROOT = Path(__file__).parents[2]
 TRIALS = (
     "plain\nfaster --optim.learning-rate 0.3  # and a comment\n\nstill --optim.learning-rate 1e-6\n"
@@ -55,6 +57,7 @@ def test_the_trials_that_come_along_are_valid(module, name):
     trials = search.read_trials(ROOT / "benchmarks" / f"trials_{name}.txt")
     configs = search.load_trials(ROOT / "configs" / f"200k_{name}.py", trials, 30)
     assert len({config.sha256 for config in configs.values()}) == len(trials) > 1
+    assert len(groups_of(configs, 8)) == 1 or name == "best"
     assert {config.data.validation_examples for config in configs.values()} == {5_000}
 
 

@@ -28,10 +28,11 @@ TEXTS = """() => {
     range.selectNodeContents(node);
     const box = range.getBoundingClientRect(), chart = element.closest("svg");
     if (!node.textContent.trim() || !box.width) continue;
-    const scale = chart ? chart.getScreenCTM().a : 1;
+    const scale = chart ? chart.getScreenCTM().a : 1, edges = chart?.getBoundingClientRect();
     const size = scale * parseFloat(getComputedStyle(element).fontSize);
     const right = element.closest(".wide") ? 0 : box.right;  // which has a scroll bar of its own
-    found.push([node.textContent.trim(), size, box.left, right]);
+    const cut = edges && (box.left < edges.left - 1 || box.right > edges.right + 1);
+    found.push([node.textContent.trim(), size, box.left, right, cut]);
   }
   return found;
 }"""
@@ -60,19 +61,19 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(whole, tiny, tmp_path_factory) -> dict[str, Path]:
-    """Of a run; of one compared with nothing; of a sweep, and two runs with long names."""
+    """Of a run; of one compared with nothing; of a sweep and two runs, one with a long name."""
     folder = tmp_path_factory.mktemp("pages")
     for seed, accuracy in ((2, 0.8), (3, 0.7), (10, None)):
         train = {"seed": seed}
         copy_run(whole, tiny, folder / "sweep" / f"seed{seed}", accuracy, train=train)
     (folder / "sweep" / "sweep.json").write_text("{}")
-    name = folder / "the-recipe-as-it-was-with-a-quarter-of-the-rates-and-a-name-without-spaces"
-    copy_run(whole, tiny, name, 0.75, 0.6, optim={"learning_rate": 0.2}, augment={"mixup": 0.0})
+    long = folder / "the-recipe-as-it-was-with-a-quarter-of-the-rates-and-a-name-without-spaces"
+    copy_run(whole, tiny, long, 0.75, 0.6, optim={"learning_rate": 0.2}, augment={"mixup": 0.0})
     made = {name: folder / f"{name}.html" for name in ("report", "alone", "compare")}
     report, alone, compare = map(str, made.values())
     assert main(["report", "--workdir", str(whole[0]), "--output", report]) == 0
     assert main(["compare", str(whole[0]), "--output", alone]) == 0
-    runs = map(str, (folder / "sweep", name, whole[0]))
+    runs = map(str, (folder / "sweep", long, whole[0]))
     assert main(["compare", *runs, "--output", compare]) == 0
     return made
 
@@ -95,11 +96,13 @@ def problems(browser: Any, path: Path, *, width: int, scheme: str = "light") -> 
         found.append(f"scrolls: {scrolled} pixels wide")
     texts = page.evaluate(TEXTS)
     assert len(texts) > 20
-    for text, size, left, right in texts:
+    for text, size, left, right, cut in texts:
         if size < SMALLEST:
             found.append(f"text: {size:.1f} pixels high: {text[:40]}")
         if left < 0 or right > width:
             found.append(f"text: cut at the edge of the page: {text[:40]}")
+        if cut:
+            found.append(f"text: cut at the edge of its chart: {text[:40]}")
     for image in page.locator("img").all():
         width_of, alt = image.evaluate("image => [image.naturalWidth, image.alt]")
         if not width_of:
@@ -149,6 +152,7 @@ def test_sections_and_styles(browser, pages):
         ("<main>", '<main><div style="width:30rem">wide</div>', "scrolls: "),
         ("<main>", '<main><p style="font-size:0.5rem">small</p>', "text: 8.0 pixels high: small"),
         ("<svg ", '<svg style="width:100px" ', "pixels high: "),
+        ("<text ", '<text dx="900" ', "text: cut at the edge of its chart: "),
         (
             "<main>",
             '<main><p style="overflow:hidden;text-indent:20rem;white-space:nowrap">far off',
