@@ -10,11 +10,11 @@ torch (pip install torch), which the project does not depend on.
 
 import argparse
 import functools
-import importlib.metadata
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,16 @@ def measure(options: argparse.Namespace) -> Report:
                     "seconds": statistics.median(seconds),
                     "seconds_range": [min(seconds), max(seconds)],
                 }
-    torchs: Report = {"torch_threads": cores()} if options.torch else {}
-    return torchs | {
+    packages = ["onnxruntime", "torch"] if options.torch else ["onnxruntime"]
+    return {
         "weights": options.weights.name,
         "batches": options.batches,
         "repeats": options.repeats,
         "formats": formats,
         "device": environment.device(),
-        "versions": environment.versions() | versions("onnxruntime", *["torch"] * options.torch),
+        "versions": environment.versions() | {name: version(name) for name in packages},
+        "torch_threads": cores() if options.torch else None,
     }
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Of installed packages."""
-    return {package: importlib.metadata.version(package) for package in packages}
 
 
 def make(
@@ -118,10 +114,8 @@ def load_torch(normalisation: Any, path: Path) -> Network:
     network = Original().eval().to(memory_format=torch.channels_last)
     try:
         network.load_state_dict(torch.load(path, weights_only=True))
-    except RuntimeError as error:
-        refuse(
-            f"--torch needs weights of the network of 150,690 parameters ({type(error).__name__})"
-        )
+    except RuntimeError:  # other names or shapes
+        refuse("--torch needs weights of the network of 150,690 parameters")
     mean = torch.tensor(normalisation.mean)[:, None, None]
     std = torch.tensor(normalisation.std)[:, None, None]
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {  # and how many commands each has at least
     "README.md": 15,
     "benchmarks/README.md": 5,
-    "docs/gpu-queue.md": 20,
+    "docs/gpu-queue.md": 25,
     "docs/recipes.md": 1,
     "docs/reproducing.md": 1,
     "docs/scaling.md": 2,
@@ -41,11 +41,8 @@ def scripts(text: str) -> list[str]:
     blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     blocks += re.findall(r"\n\n((?: {4}.*\n|\n(?= {4}))+)", text)
     spans = re.findall(r"`(python [^`\n]*)`", text)
-    return [
-        each
-        for each in [*blocks, *spans]
-        if re.search(r"python (main|benchmarks/\w+)\.py|\$tune", each)
-    ]
+    calls = re.compile(r"python (main|benchmarks/\w+)\.py|^ *\$\w+ --", re.MULTILINE)
+    return [each for each in [*blocks, *spans] if calls.search(each)]
 
 
 def commands(text: str, folder: Path) -> list[list[str]]:
