@@ -4,7 +4,7 @@ uint8 images go in; everything else happens on the device.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -208,26 +208,29 @@ def make_train_chunk(
 
 
 def make_eval_step(
-    apply_fn: ApplyFn, config: AugmentConfig, *, mode: tta.Mode = "none"
-) -> Callable[..., dict[str, jax.Array]]:
+    apply_fn: ApplyFn, config: AugmentConfig, *, modes: Sequence[tta.Mode] = ("none",)
+) -> Callable[..., dict[tta.Mode, dict[str, jax.Array]]]:
     """Make the function that evaluates one batch.
 
     Args:
       apply_fn: ``model.apply``, as for :func:`make_train_step`.
       config: the section "augment": mean, std and border are read.
-      mode: of test-time augmentation; the probabilities of the views are averaged.
+      modes: of test-time augmentation; the probabilities of the views are averaged. Several share
+        their views.
 
     Returns:
-      ``(variables, batch) -> values``, where a batch is (images uint8 [B, H, W, C], labels [B],
-      mask [B]) and the values are one an example, zero where the mask is: loss [B] in nats,
+      ``(variables, batch) -> {mode: values}``, where a batch is (images uint8 [B, H, W, C], labels
+      [B], mask [B]) and the values are one an example, zero where the mask is: loss [B] in nats,
       correct [B] and probabilities [B, K].
     """
+    most = max(modes, key=tta.VIEWS.__getitem__)
 
     def eval_step(
         variables: Any, batch: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> dict[str, jax.Array]:
+    ) -> dict[tta.Mode, dict[str, jax.Array]]:
         images, labels, mask = batch
-        views = tta.views(to_float(images), mode, border=config.border)
+        views = tta.views(to_float(images), most, border=config.border)
+        mask = mask.astype(jnp.float32)
 
         def log_probabilities_of(view: jax.Array) -> jax.Array:
             view = augment.normalize(view, mean=config.mean, std=config.std)
@@ -235,13 +238,17 @@ def make_eval_step(
                 return jax.nn.log_softmax(apply_fn(variables, view))
 
         each = jax.lax.map(log_probabilities_of, jnp.stack(views))
-        log_probabilities = jax.nn.logsumexp(each, axis=0) - math.log(len(views))
-        targets = jax.nn.one_hot(labels, log_probabilities.shape[-1], dtype=jnp.float32)
-        mask = mask.astype(jnp.float32)
-        return {
-            "loss": cross_entropy(log_probabilities, targets) * mask,
-            "correct": target_mass(log_probabilities, targets) * mask,
-            "probabilities": jnp.exp(log_probabilities) * mask[:, None],
-        }
+        targets = jax.nn.one_hot(labels, each.shape[-1], dtype=jnp.float32)
+
+        def values_of(mode: tta.Mode) -> dict[str, jax.Array]:
+            count = tta.VIEWS[mode]
+            log_probabilities = jax.nn.logsumexp(each[:count], axis=0) - math.log(count)
+            return {
+                "loss": cross_entropy(log_probabilities, targets) * mask,
+                "correct": target_mass(log_probabilities, targets) * mask,
+                "probabilities": jnp.exp(log_probabilities) * mask[:, None],
+            }
+
+        return {mode: values_of(mode) for mode in modes}
 
     return eval_step

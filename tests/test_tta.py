@@ -16,13 +16,20 @@ def images():
 @pytest.mark.parametrize(("mode", "count"), [("none", 1), ("flip", 2), ("full", 8)])
 def test_views_are_images(images, mode, count):
     views = tta.views(images, mode)
-    assert len(views) == count
+    assert len(views) == tta.VIEWS[mode] == count
     assert (views[0] == images).all()
     for view in views:
         assert view.shape == images.shape
         assert view.dtype == images.dtype
         assert (view >= 0).all()
         assert (view <= 1).all()
+
+
+def test_the_views_of_a_mode_are_the_first_of_the_next(images):
+    most = tta.views(images, "full")
+    for mode in ("none", "flip"):
+        for view, same in zip(tta.views(images, mode), most, strict=False):
+            assert (view == same).all()
 
 
 def test_mirrored(images):

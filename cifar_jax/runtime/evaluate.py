@@ -1,7 +1,7 @@
 """Evaluation of a set of images, exactly once each at any batch size."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,18 +81,30 @@ def evaluate(
     mode: tta.Mode = "none",
     watch: Watch = iter,
 ) -> Report:
-    """Evaluate a network.
+    """Evaluate a network with one mode of test-time augmentation; see :func:`evaluate_modes`."""
+    return evaluate_modes(config, variables, dataset, (mode,), watch=watch)[mode]
+
+
+def evaluate_modes(
+    config: Config,
+    variables: Any,
+    dataset: tuple[np.ndarray, np.ndarray],
+    modes: Sequence[tta.Mode],
+    *,
+    watch: Watch = iter,
+) -> dict[tta.Mode, Report]:
+    """Evaluate a network with several modes of test-time augmentation at once.
 
     Args:
       config: the sections "model", "augment" and "eval" are read.
       variables: of the network.
       dataset: images uint8 [N, H, W, C] and labels [N], N at least 1.
-      mode: of test-time augmentation.
+      modes: at least one; a view that several have is computed once.
       watch: passes the batches on, and may show how far they are, as tqdm does.
 
     Returns:
-      The report. Each image counts once: the last batch is padded and masked. Batches are of
-      ``eval.batch_size``, or of the next power of two where there are fewer images.
+      The report of each mode. Each image counts once: the last batch is padded and masked. Batches
+      are of ``eval.batch_size``, or of the next power of two where there are fewer images.
 
     Raises:
       ValueError: without images.
@@ -102,7 +114,8 @@ def evaluate(
     if not len(images):
         raise ValueError("dataset must have at least 1 image, not 0")
     read = {name: getattr(config.augment, name) for name in ("mean", "std", "border")}
-    eval_step = _compiled_step(config.model, network(config).lanes, AugmentConfig(**read), mode)
+    lanes = network(config).lanes
+    eval_step = _compiled_step(config.model, lanes, AugmentConfig(**read), tuple(modes))
     variables = jax.device_put(variables)
     size = min(config.eval.batch_size, 2 ** (len(images) - 1).bit_length())
     parts = []
@@ -113,16 +126,23 @@ def evaluate(
             rows = np.minimum(rows, len(images) - 1)
             parts.append(eval_step(variables, jax.device_put((images[rows], labels[rows], mask))))
         parts = jax.device_get(parts)
-    values = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *parts)
-    return Report(
-        accuracy=float(values["correct"].mean(dtype=np.float64)),
-        loss=float(values["loss"].mean(dtype=np.float64)),
-        labels=labels,
-        probabilities=values["probabilities"],
-    )
+    found = jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *parts)
+
+    def report_of(mode: tta.Mode) -> Report:
+        values = found[mode]
+        return Report(
+            accuracy=float(values["correct"].mean(dtype=np.float64)),
+            loss=float(values["loss"].mean(dtype=np.float64)),
+            labels=labels,
+            probabilities=values["probabilities"],
+        )
+
+    return {mode: report_of(mode) for mode in modes}
 
 
 @functools.cache
-def _compiled_step(model: ModelConfig, lanes: int, augment: AugmentConfig, mode: tta.Mode) -> Any:
+def _compiled_step(
+    model: ModelConfig, lanes: int, augment: AugmentConfig, modes: tuple[tta.Mode, ...]
+) -> Any:
     network = models.from_config(model, lanes=lanes)
-    return jax.jit(make_eval_step(network.apply, augment, mode=mode))
+    return jax.jit(make_eval_step(network.apply, augment, modes=modes))

@@ -10,7 +10,7 @@ from cifar_jax import tta
 from cifar_jax.config import Config
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
-from cifar_jax.runtime.evaluate import Watch, evaluate
+from cifar_jax.runtime.evaluate import Watch, evaluate, evaluate_modes
 from cifar_jax.runtime.finite import require_finite
 from cifar_jax.runtime.inputs import ImageSet, load_inputs
 from cifar_jax.runtime.pretrained import Pretrained
@@ -94,7 +94,7 @@ def score_variables(
       test-time augmentation; what there is no image for is None.
     """
     modes = get_args(tta.Mode) if all_views else dict.fromkeys(("none", config.eval.tta))
-    reports = {mode: evaluate(config, variables, images, mode=mode, watch=watch) for mode in modes}
+    reports = evaluate_modes(config, variables, images, tuple(modes), watch=watch)
     plain, views = reports["none"], reports[config.eval.tta]
     return {
         "accuracy": plain.accuracy,

@@ -1,5 +1,7 @@
 """One step of evaluation."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +19,8 @@ def padded(images):
 
 def test_evaluation_of_a_masked_batch(model, start, padded):
     pixels, labels, mask = padded
-    found = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment))(start.variables, padded)
+    step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment))
+    found = step(start.variables, padded)["none"]
     seen = augment.normalize(
         steps.to_float(pixels), mean=CONFIG.augment.mean, std=CONFIG.augment.std
     )
@@ -42,10 +45,25 @@ def test_views_are_averaged_as_probabilities(model, start, padded):
     pixels, labels, mask = padded
 
     def probabilities(mode, pixels):
-        step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, mode=mode))
-        return step(start.variables, (pixels, labels, mask))["probabilities"]
+        step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, modes=(mode,)))
+        return step(start.variables, (pixels, labels, mask))[mode]["probabilities"]
 
     both = (probabilities("none", pixels) + probabilities("none", pixels[:, :, ::-1])) / 2
     np.testing.assert_allclose(probabilities("flip", pixels), both, rtol=1e-4, atol=1e-7)
     total = probabilities("full", pixels).sum(axis=1)
     np.testing.assert_allclose(total, mask.astype(jnp.float32), rtol=1e-5)
+
+
+def test_modes_at_once_are_each_by_itself_and_share_their_views(model, start, padded):
+    modes = ("none", "flip", "full")
+    together = steps.make_eval_step(model.apply, CONFIG.augment, modes=modes)
+    found = jax.jit(together)(start.variables, padded)
+    assert set(found) == set(modes)
+    for mode in modes:
+        alone = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, modes=(mode,)))
+        for name, values in alone(start.variables, padded)[mode].items():
+            np.testing.assert_allclose(found[mode][name], values, rtol=1e-5, atol=1e-7)
+    (views,) = set(
+        re.findall(r"\blength=(\d+)", str(jax.make_jaxpr(together)(start.variables, padded)))
+    )
+    assert views == "8"
