@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from cifar_jax.commands import COMMANDS
-from cifar_jax.commands.command import Command
+from cifar_jax.commands.command import Command, refuse_misspelt
 from cifar_jax.commands.console import drop_output, note, tell
 from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
@@ -40,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
         if options.help:
             _help(parser, COMMANDS[name], options)
         else:
+            refuse_misspelt(overrides, options)
             COMMANDS[name].run(options, overrides, command)
     except argparse.ArgumentError as error:
         note(str(error))

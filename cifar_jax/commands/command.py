@@ -173,9 +173,23 @@ def refuse_overrides(overrides: Sequence[str], options: Options) -> None:
         raise ConfigError(
             f"{overrides[0]}: is no option; a run is given as --workdir {overrides[0]}"
         )
-    known = [f"--{option}".replace("_", "-") for option in vars(options)]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "--help lists them"
+    near = _nearest(name, options, cutoff=0.5)
+    hint = f"did you mean {near}?" if near else "--help lists them"
     if "." in name:
         hint = "the config is that of the run"
     raise ConfigError(f"{name}: no such option; {hint}")
+
+
+def refuse_misspelt(overrides: Sequence[str], options: Options) -> None:
+    """Raise ConfigError for a word that is an option of the command but for a letter or two.
+
+    Before the command misses that option. Fields have a dot, so they are not looked at.
+    """
+    for name in (word.partition("=")[0] for word in overrides if word.startswith("--")):
+        if "." not in name and (near := _nearest(name, options, cutoff=0.75)):
+            raise ConfigError(f"{name}: no such option; did you mean {near}?")
+
+
+def _nearest(name: str, options: Options, *, cutoff: float) -> str:
+    known = [f"--{option}".replace("_", "-") for option in vars(options)]
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), "")
