@@ -1,11 +1,14 @@
 """A run small enough for a test: generated images, a network of 1,530 parameters."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
+from cache_cases import UNSET, forget
 
 from cifar_jax.config import (
     AugmentConfig,
@@ -17,7 +20,7 @@ from cifar_jax.config import (
     TrainConfig,
     validate,
 )
-from cifar_jax.runtime import pictures
+from cifar_jax.runtime import compilation_cache, pictures
 from cifar_jax.runtime.train import train
 
 draw_pictures = pictures.draw_pictures  # in the place of which most tests get empty files
@@ -72,3 +75,25 @@ def empty_pictures() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(compilation_cache: None) -> None:
     """Compile each program of these tests once: most of them train the same tiny network."""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A user's cache folder, and jax as a new process finds it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    before = {name: jax.config.values[name] for name in UNSET}
+    for name, value in UNSET.items():
+        monkeypatch.delenv(name.upper(), raising=False)
+        jax.config.update(name, value)
+    forget()
+    yield tmp_path / "home"
+    for name, value in before.items():
+        jax.config.update(name, value)
+    forget()
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Every program counts, however quick to compile."""
+    monkeypatch.setattr(compilation_cache, "MIN_SECONDS", 0.0)
