@@ -15,6 +15,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 from measure import UNTAUGHT, Parser, positive, refuse
+from traffic import memory_bytes
 
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError
@@ -77,9 +78,11 @@ def main() -> None:
     seconds, text = time.perf_counter() - started, program.as_text() or ""
     if options.text:
         options.text.write_text(text)
+    moved = memory_bytes(text) / trainer.chunk_steps
     print(
         f"{options.recipe}, {config.model.dtype}, {options.members} side by side: compiled for "
-        f"{topology.devices[0].device_kind} in {seconds:.0f} s, {text.count(' fusion(')} fusions"
+        f"{topology.devices[0].device_kind} in {seconds:.0f} s, {text.count(' fusion(')} fusions; "
+        f"a step reads and writes {moved / 1e9:.2f} GB"
     )
 
 

@@ -47,7 +47,7 @@ def make(options: argparse.Namespace) -> tuple[Callable[[], int], Report]:
         words = ("--model.convolutions", "plain")  # native ones run on one device
     import jax
     import numpy as np
-    from collectives import moved_bytes
+    from traffic import moved_bytes
     from workload import environment, peak_memory
 
     from cifar_jax.runtime.members import Members

@@ -38,7 +38,9 @@ def override(config: T, words: Sequence[str]) -> T:
         raise ConfigError(message.removeprefix(title).strip()) from None
     if unknown:
         name = unknown[0].split("=")[0]
-        near = difflib.get_close_matches(name.replace("_", "-"), _options(config), n=1, cutoff=0.5)
+        near = difflib.get_close_matches(
+            name.replace("_", "-"), options_of(config), n=1, cutoff=0.5
+        )
         hint = f"; did you mean {near[0]}?" if near else "; --help lists every field"
         shown = name if name.isprintable() else repr(name)
         raise ConfigError(f"{shown}: no such option{hint}")
@@ -51,6 +53,15 @@ def print_fields(config: Any, prog: str) -> None:
         _parse(config, ["--help"], prog=prog)
 
 
+def options_of(config: Any) -> list[str]:
+    """The options of its fields, as ``--train.epochs``."""
+    return [
+        f"--{section.name}.{field.name}".replace("_", "-")
+        for section in dataclasses.fields(config)
+        for field in dataclasses.fields(getattr(config, section.name))
+    ]
+
+
 def _parse(config: Any, words: Sequence[str], **options: Any) -> Any:
     return tyro.cli(
         type(config),
@@ -59,11 +70,3 @@ def _parse(config: Any, words: Sequence[str], **options: Any) -> Any:
         config=(tyro.conf.FlagConversionOff,),
         **options,
     )
-
-
-def _options(config: Any) -> list[str]:
-    return [
-        f"--{section.name}.{field.name}".replace("_", "-")
-        for section in dataclasses.fields(config)
-        for field in dataclasses.fields(getattr(config, section.name))
-    ]

@@ -222,8 +222,11 @@ def make_eval_step(
       ``(variables, batch) -> {mode: values}``, where a batch is (images uint8 [B, H, W, C], labels
       [B], mask [B]) and the values are one an example, zero where the mask is: loss [B] in nats,
       correct [B] and probabilities [B, K].
+
+    Raises:
+      ValueError: for no mode, or one that is unknown.
     """
-    most = max(modes, key=tta.VIEWS.__getitem__)
+    most = tta.most_views(modes)
 
     def eval_step(
         variables: Any, batch: tuple[jax.Array, jax.Array, jax.Array]

@@ -1,6 +1,7 @@
 """Test-time augmentation: several views of an image, whose probabilities are averaged."""
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from cifar_jax import augment
 from cifar_jax.augment.geometry import Border
 
 Mode = Literal["none", "flip", "full"]
-VIEWS: dict[Mode, int] = {"none": 1, "flip": 2, "full": 8}  # those of one are the first of the next
+VIEWS: dict[Mode, int] = {"none": 1, "flip": 2, "full": 8}  # each mode's begin with the last one's
 
 ANGLE = 15.0  # of the rotated views [degrees]
 FACTORS = (0.8, 1.2)  # of brightness and of contrast
@@ -20,7 +21,7 @@ def views(images: jax.Array, mode: Mode, *, border: Border = "constant") -> list
     """The views of a batch that a mode averages over.
 
     Args:
-      images: [B, H, W, C] in [0, 1], not yet normalised.
+      images: [B, H, W, C] in [0, 1], not yet normalised; C is 1 or 3 for "full".
       mode: "none": the images; "flip": and mirrored; "full": the eight views of the original
         project: plain, mirrored, rotated by +-15 degrees, brightness x 0.8 and x 1.2, contrast
         x 0.8 and x 1.2 about the mean grey.
@@ -32,8 +33,7 @@ def views(images: jax.Array, mode: Mode, *, border: Border = "constant") -> list
     Raises:
       ValueError: for another mode.
     """
-    if mode not in get_args(Mode):
-        raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+    _require_known(mode)
     if mode == "none":
         return [images]
     flipped = images[:, :, ::-1]
@@ -45,6 +45,24 @@ def views(images: jax.Array, mode: Mode, *, border: Border = "constant") -> list
     brighter = [jnp.clip(images * factor, 0, 1) for factor in FACTORS]
     steeper = [jnp.clip(grey + (images - grey) * factor, 0, 1) for factor in FACTORS]
     return [images, flipped, *rotated, *brighter, *steeper]
+
+
+def most_views(modes: Sequence[Mode]) -> Mode:
+    """The mode whose views begin with those of all the others.
+
+    Raises:
+      ValueError: for no mode, or one that is unknown.
+    """
+    if not modes:
+        raise ValueError("modes must have at least one of them, not none")
+    for mode in modes:
+        _require_known(mode)
+    return max(modes, key=VIEWS.__getitem__)
+
+
+def _require_known(mode: str) -> None:
+    if mode not in VIEWS:
+        raise ValueError(f"mode must be one of {', '.join(VIEWS)}, not {mode!r}")
 
 
 def _rotate(images: jax.Array, angle: float, border: Border) -> jax.Array:

@@ -25,6 +25,16 @@ def test_views_are_images(images, mode, count):
         assert (view <= 1).all()
 
 
+def test_modes_that_are_none():
+    assert tta.most_views(("flip", "full", "none")) == "full"
+    for modes, message in (
+        ((), "at least one"),
+        (("none", "Flip"), "of none, flip, full, not 'Fl"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tta.most_views(modes)
+
+
 def test_the_views_of_a_mode_are_the_first_of_the_next(images):
     most = tta.views(images, "full")
     for mode in ("none", "flip"):

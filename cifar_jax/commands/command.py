@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,7 @@ from cifar_jax.commands.console import drop_output, note
 from cifar_jax.config import Config, portable, validate
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
-from cifar_jax.overrides import override
+from cifar_jax.overrides import options_of, override
 from cifar_jax.runtime.loggers import LOGGERS
 from cifar_jax.runtime.workdir import Workdir, holds
 
@@ -183,13 +184,18 @@ def refuse_overrides(overrides: Sequence[str], options: Options) -> None:
 def refuse_misspelt(overrides: Sequence[str], options: Options) -> None:
     """Raise ConfigError for a word that is an option of the command but for a letter or two.
 
-    Before the command misses that option. Fields have a dot, so they are not looked at.
+    Before the command misses that option. What is nearer to a field, or stands after ``--``, is
+    none.
     """
-    for name in (word.partition("=")[0] for word in overrides if word.startswith("--")):
-        if "." not in name and (near := _nearest(name, options, cutoff=0.75)):
+    fields = ["--" + option.partition(".")[2] for option in options_of(Config())]
+    for word in itertools.takewhile(lambda word: word != "--", overrides):
+        name = word.partition("=")[0]
+        near = _nearest(name, options, cutoff=0.75, besides=fields)
+        if name.startswith("--") and near and near not in fields:
             raise ConfigError(f"{name}: no such option; did you mean {near}?")
 
 
-def _nearest(name: str, options: Options, *, cutoff: float) -> str:
-    known = [f"--{option}".replace("_", "-") for option in vars(options)]
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), "")
+def _nearest(name: str, options: Options, *, cutoff: float, besides: Sequence[str] = ()) -> str:
+    known = {f"--{option}".replace("_", "-") for option in vars(options)} - {name}
+    near = difflib.get_close_matches(name, [*besides, *sorted(known)], n=1, cutoff=cutoff)
+    return near[0] if near else ""

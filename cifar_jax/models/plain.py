@@ -25,8 +25,10 @@ def _windows(x: jax.Array, stride: int) -> list[jax.Array]:
 
 
 def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    taps = kernel.reshape(9, -1, 1, 1, 1)
-    return reduce(add, (w * tap for w, tap in zip(_windows(x, stride), taps, strict=True)))
+    """Sums in float32: in 16 bits a GPU would round after each of the nine."""
+    taps = kernel.astype(jnp.float32).reshape(9, -1, 1, 1, 1)
+    windows = _windows(x.astype(jnp.float32), stride)
+    return reduce(add, (w * tap for w, tap in zip(windows, taps, strict=True))).astype(x.dtype)
 
 
 def _depthwise_forward(x, kernel, stride):
@@ -52,15 +54,16 @@ def _kernel_gradient_by_channel(x: jax.Array, g: jax.Array, *, stride: int) -> j
     """
 
     def of_one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        x, g = pair
-        return jnp.stack([jnp.sum(w * g, dtype=jnp.float32) for w in _windows(x, stride)])
+        x, g = (each.astype(jnp.float32) for each in pair)
+        return jnp.stack([jnp.sum(w * g) for w in _windows(x, stride)])
 
     return jax.lax.map(of_one, (x, g))
 
 
 def _kernel_gradient_at_once(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
     """The same in one reduction with nine results, which reads ``x`` and ``g`` once: for a GPU."""
-    products = tuple((w * g).astype(jnp.float32) for w in _windows(x, stride))
+    g = g.astype(jnp.float32)
+    products = tuple(w * g for w in _windows(x.astype(jnp.float32), stride))
     return jnp.stack(_reduce_together(products, (1, 2, 3)), axis=1)
 
 

@@ -81,7 +81,13 @@ def evaluate(
     mode: tta.Mode = "none",
     watch: Watch = iter,
 ) -> Report:
-    """Evaluate a network with one mode of test-time augmentation; see :func:`evaluate_modes`."""
+    """Evaluate a network with one mode of test-time augmentation.
+
+    Args, batches and errors are those of :func:`evaluate_modes`, but for ``mode``.
+
+    Returns:
+      The report of that mode.
+    """
     return evaluate_modes(config, variables, dataset, (mode,), watch=watch)[mode]
 
 
@@ -103,11 +109,12 @@ def evaluate_modes(
       watch: passes the batches on, and may show how far they are, as tqdm does.
 
     Returns:
-      The report of each mode. Each image counts once: the last batch is padded and masked. Batches
-      are of ``eval.batch_size``, or of the next power of two where there are fewer images.
+      The report of each mode, but for rounding that of the mode alone. Each image counts once: the
+      last batch is padded and masked. Batches are of ``eval.batch_size``, or of the next power of
+      two where there are fewer images.
 
     Raises:
-      ValueError: without images.
+      ValueError: without images, without a mode, or for one that is unknown.
       OutOfMemory: when the device has too little for ``eval.batch_size`` images.
     """
     images, labels = dataset

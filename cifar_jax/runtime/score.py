@@ -37,7 +37,7 @@ def score(
       images: and labels.
       split: "test" or "validation", for the names.
       all_views: see :func:`score_variables`.
-      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate_modes`.
 
     Returns:
       JSON-ready figures; accuracies are fractions. Those without the name of the split are of the
@@ -80,14 +80,14 @@ def score_variables(
     all_views: bool = False,
     watch: Watch = iter,
 ) -> dict[str, Any]:
-    """Evaluate one set of variables, and once more with test-time augmentation.
+    """Evaluate one set of variables, without and with test-time augmentation.
 
     Args:
       config: the sections "model", "augment" and "eval" are read.
       variables: of the network.
       images: and labels.
       all_views: whether to evaluate with each kind of test-time augmentation, for "views".
-      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate_modes`.
 
     Returns:
       JSON-ready figures; accuracies are fractions. All but those of "tta" and "views" are without
@@ -140,7 +140,7 @@ def evaluate_run(
       step: of the checkpoint; the selected one by default.
       all_views: see :func:`score_variables`.
       report: told what fetching the data set takes, and each damaged checkpoint passed over.
-      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate_modes`.
 
     Returns:
       The figures of :func:`score`, and the step.
@@ -174,7 +174,7 @@ def evaluate_weights(
       split: "test" or "validation", that of the run.
       all_views: see :func:`score_variables`.
       report: told what fetching the data set takes.
-      watch: see :func:`cifar_jax.runtime.evaluate.evaluate`.
+      watch: see :func:`cifar_jax.runtime.evaluate.evaluate_modes`.
 
     Returns:
       The figures of :func:`score_variables`; for the test set also "card_accuracy", what the

@@ -24,6 +24,7 @@ def test_the_smallest_recipe():
     if plugins and importlib.util.find_spec("jax_plugins.xla_cuda13"):
         assert done.returncode == 0, done.stderr
         assert "compiled for NVIDIA H100" in done.stdout
+        assert 0 < float(done.stdout.split("writes ")[1].removesuffix(" GB\n")) < 10
     else:
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()

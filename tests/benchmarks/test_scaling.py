@@ -37,7 +37,7 @@ ENTRY %main (p: (s32[], f32[9])) -> (s32[], f32[9]) {
 
 
 def test_bytes_in_loops_count_as_often_as_they_run(module):
-    moved_bytes = module("collectives").moved_bytes
+    moved_bytes = module("traffic").moved_bytes
     of_a_step = 5 * (4 + 8 * 4) + 12 + 12  # the inner loop, the call, the larger branch
     assert moved_bytes(PROGRAM, "all-reduce") == 2 * of_a_step
     assert moved_bytes(PROGRAM, "all-gather") == 2 * 2 * 128 * 4
@@ -46,8 +46,26 @@ def test_bytes_in_loops_count_as_often_as_they_run(module):
     assert moved_bytes(once, "all-reduce") == 4 + 8 * 4 + 12 + 12
 
 
+KERNELS = """
+%body (p: (f32[9])) -> (f32[9]) {
+  %gte = bf16[4,8]{1,0} get-tuple-element(%p), index=0
+  %sum = (f32[4]{0}, bf16[4,8]{1,0}) fusion(%gte, /*index=1*/%gte, %elsewhere), calls=%f
+  ROOT %copy = f32[4]{0} copy(%sum)
+}
+
+ENTRY %main (p: (f32[9])) -> (f32[9]) {
+  ROOT %w = f32[9] while(%p), body=%body, backend_config={"known_trip_count":{"n":"3"}}
+}
+"""
+
+
+def test_bytes_that_kernels_read_and_write(module):
+    fusion, copy = (16 + 64) + 64, 16 + (16 + 64)
+    assert module("traffic").memory_bytes(KERNELS) == 3 * (fusion + copy)
+
+
 def test_bytes_of_a_result(module):
-    bytes_of = module("collectives").bytes_of
+    bytes_of = module("traffic").bytes_of
     assert bytes_of("f32[20,3]{1,0}") == 240
     assert bytes_of("(f32[], /*index=1*/bf16[5]{0}, pred[3]{0}, f8e4m3fn[7], u32[2])") == 32
 

@@ -1,5 +1,6 @@
 """The convolutions against XLA's, in values and gradients: no step may be faster by being wrong."""
 
+import re
 from functools import partial
 
 import jax
@@ -222,6 +223,17 @@ def test_both_kernel_gradients_by_their_definition(gradient, stride):
         window = padded[c, i : i + 6 : stride, j : j + 5 : stride]
         expected[c, 3 * i + j] = (window * np.asarray(g[c], np.float64)).sum()
     np.testing.assert_allclose(gradient(x, g, stride=stride), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_sums_of_sixteen_bits_are_in_float32(stride):
+    """Where a GPU would otherwise round after each operation."""
+    x, kernel, g = depthwise_case((8, 8), stride, jnp.bfloat16)
+    conv = partial(depthwise_conv, stride=stride)
+    text = str(jax.make_jaxpr(partial(value_and_gradients, conv))(x, kernel, g))
+    found = re.findall(r":(\w+)\[[^\]]*\] = (?:mul|add|add_any|reduce|reduce_sum)\b", text)
+    assert len(found) > 50
+    assert set(found) == {"f32"}
 
 
 @pytest.mark.parametrize("sums", [plain._two_sums, plain._sums_at_once, plain.channel_sums])

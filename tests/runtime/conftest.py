@@ -1,4 +1,4 @@
-"""A run small enough for a test: generated images, a network of 1,530 parameters."""
+"""A run small enough for a test: generated images, 1,530 parameters; and a compilation cache."""
 
 import dataclasses
 import warnings
@@ -94,6 +94,6 @@ def home(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """Every program counts, however quick to compile."""
+def every_program(monkeypatch):
+    """What is kept in the cache: every program, however quick to compile."""
     monkeypatch.setattr(compilation_cache, "MIN_SECONDS", 0.0)

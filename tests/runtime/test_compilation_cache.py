@@ -60,7 +60,7 @@ def programs() -> dict[str, bytes]:
     return {name: found[name] for name in found if name.startswith(PROGRAMS)}
 
 
-def test_cold_warm_damaged_and_without_are_the_same_run(home, small, bare, tmp_path):
+def test_cold_warm_damaged_and_without_are_the_same_run(home, every_program, bare, tmp_path):
     notes = []
 
     def run(name: str) -> tuple[str, bool]:
@@ -89,7 +89,7 @@ def test_cold_warm_damaged_and_without_are_the_same_run(home, small, bare, tmp_p
     assert len(notes) == 1
 
 
-@pytest.mark.usefixtures("home", "small")
+@pytest.mark.usefixtures("home", "every_program")
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_damaged_entry_is_told_once_and_replaced(how):
     notes = []
@@ -108,7 +108,7 @@ def test_a_damaged_entry_is_told_once_and_replaced(how):
     assert len(notes) == 1
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("every_program")
 def test_a_folder_that_cannot_be(home):
     home.write_text("a file in its place")
     notes = []
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be(home):
     assert str(home) in notes[0]
 
 
-@pytest.mark.usefixtures("home", "small")
+@pytest.mark.usefixtures("home", "every_program")
 def test_a_full_disk_leaves_no_half_entry():
     notes = []
     enable_compilation_cache(notes.append)
@@ -142,7 +142,7 @@ def test_a_full_disk_leaves_no_half_entry():
     assert len(notes) == 1
 
 
-@pytest.mark.usefixtures("home", "small")
+@pytest.mark.usefixtures("home", "every_program")
 def test_a_dead_writers_entry_is_in_nobodys_way():
     enable_compilation_cache(lambda line: None)
     cache_folder().mkdir(parents=True)
@@ -155,7 +155,7 @@ def test_a_dead_writers_entry_is_in_nobodys_way():
     assert any(hits)
 
 
-@pytest.mark.usefixtures("home", "small")
+@pytest.mark.usefixtures("home", "every_program")
 def test_the_last_program_is_told_from_those_before_it():
     """By which a loop that was compiled is not said to be loaded."""
     enable_compilation_cache(refuse)
@@ -168,7 +168,7 @@ def test_the_last_program_is_told_from_those_before_it():
     assert not hits[-1]
 
 
-@pytest.mark.usefixtures("home", "small")
+@pytest.mark.usefixtures("home", "every_program")
 def test_the_size_is_bounded(monkeypatch):
     monkeypatch.setattr(compilation_cache, "MAX_BYTES", 20_000)
     enable_compilation_cache(refuse)
@@ -185,7 +185,7 @@ def test_the_size_is_bounded(monkeypatch):
         assert not any(hits)
 
 
-@pytest.mark.usefixtures("home", "small")
+@pytest.mark.usefixtures("home", "every_program")
 def test_what_is_larger_than_the_bound_is_not_kept(monkeypatch):
     monkeypatch.setattr(compilation_cache, "MAX_BYTES", 100)
     notes = []
