@@ -53,7 +53,7 @@ class AugmentConfig:
     """Pixel operations, drawn for each image, in this order; then one mix, drawn for each batch."""
 
     flip: Probability = 0.5  # probability of a horizontal flip
-    alternating_flip: bool = False  # a flip in every other epoch; in which is drawn once
+    alternating_flip: bool = False  # each image flipped in every other epoch, the first drawn once
     random_crop: Probability = 0.0  # probability of a shift by whole pixels
     padding: Annotated[int, Range(1, IMAGE_SIDE - 1)] = 4  # largest such shift [pixels]
     shift_scale_rotate: Probability = 0.5  # probability of the affine operation

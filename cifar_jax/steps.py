@@ -74,9 +74,8 @@ def make_train_step(
         "batch_stats".
       tx: of :func:`cifar_jax.optim.make_optimizer`, or another. What an ``optax.apply_if_finite``
         accepts after its max_consecutive_errors is not skipped.
-      config: of the sections "augment" and "distill" all fields are read, but for
-        ``alternating_flip``, which leaves flips to the chunk; of "optim", label_smoothing and
-        ema_decay.
+      config: the sections "augment" and "distill" are read, and of "optim" label_smoothing and
+        ema_decay. With ``augment.alternating_flip`` the step does not flip: the chunk does.
       num_classes: K.
       teacher: whose answers to the images that the network sees, augmented and mixed, are learned
         beside the labels: ``distill.weight`` is the share of

@@ -10,7 +10,7 @@ held out (the first command without its option) it can teach only students that 
 Measured 2026-11-26 on one NVIDIA H200, jax 0.11.2, bfloat16, seed 0 only:
 
     python main.py --config configs/teacher.py --model.dtype bfloat16 --eval.batch-size 1000 \
-        --data.validation-examples 5000 --train.checkpoint-every 50
+        --data.validation-examples 5000 --train.checkpoint-every 50 --workdir runs/teacher
 
 Epoch 98 of 100, the best on validation (93.60 %), averaged weights, no test-time augmentation:
 93.48 % on the test set (n = 1), in 78 seconds. JSON: results/2026-11-26-h200-taught/teacher. It is

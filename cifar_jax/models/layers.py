@@ -11,6 +11,7 @@ from flax import linen as nn
 from cifar_jax.models import native, plain
 from cifar_jax.models.plain import Convolutions, Pending, affine
 
+# He et al., Delving deep into rectifiers, https://arxiv.org/abs/1502.01852
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # Kaiming-normal, fan_out
 kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
@@ -54,6 +55,9 @@ class BatchNorm(nn.Module):
 
     The running statistics move by a tenth towards each batch's. Their variance is the biased one
     (PyTorch's is unbiased: larger by n / (n - 1)).
+
+    References:
+      Ioffe and Szegedy, Batch normalization, https://arxiv.org/abs/1502.03167
     """
 
     epsilon: float = 1e-5

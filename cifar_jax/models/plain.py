@@ -48,10 +48,7 @@ def _depthwise_backward(stride, residuals, g):
 
 
 def _kernel_gradient_by_channel(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
-    """The nine sums of each channel, float32 [C, 9], of ``x`` and the output's gradient.
-
-    In a loop: each channel stays in a CPU's cache while its sums are taken.
-    """
+    """The nine sums of each channel, float32 [C, 9]; in a loop, so that a CPU's cache keeps it."""
 
     def of_one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
         x, g = (each.astype(jnp.float32) for each in pair)

@@ -71,8 +71,8 @@ class PreactResNet(nn.Module):
 
     A 3x3 stem; stages of blocks, each stage after the first beginning with stride 2; BN and ReLU;
     the mean over pixels, dropout and a dense layer. The attributes are those of
-    :class:`cifar_jax.models.SeparableResNet`, and ``reduction``: by what the channels of a block
-    are divided inside of its gate.
+    :class:`cifar_jax.models.SeparableResNet`, and ``reduction``: the hidden layer of a block's gate
+    has features // reduction units.
     """
 
     num_classes: int = 10

@@ -30,9 +30,12 @@ class SeparableResNet(nn.Module):
       blocks: blocks in each stage.
       dropout: probability with which an input of the dense layer is dropped in training.
       dtype: of the computation; parameters, batch statistics and logits stay float32.
-      lanes: images to a vector of the convolutions in C++ (cifar_jax/models/native.py), of which
-        cifar_jax.runtime.kernels knows; 0: plain ones. Other dtypes than float32 take the plain
-        ones all the same.
+      lanes: ``cifar_jax.runtime.kernels.load().lanes`` for convolutions in C++, on one CPU device;
+        0 for plain ones, which other dtypes than float32 take in any case.
+
+    References:
+      He et al., Deep residual learning, https://arxiv.org/abs/1512.03385
+      Howard et al., MobileNets, https://arxiv.org/abs/1704.04861 (depthwise-separable)
     """
 
     num_classes: int = 10

@@ -18,9 +18,11 @@ def summarize(config: Config) -> str:
     shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     style = {"width": 140, "force_terminal": False, "no_color": True}
     table = tabulate(model, jax.random.key(0), depth=2, console_kwargs=style)(images)
+    # Flax's own total is left out: batch statistics are in it
+    rows = [row for row in table.splitlines() if row.strip() and "Total Parameters" not in row]
     return "\n".join(
         [
-            table.strip("\n"),
+            *rows,
             f"parameters         {models.count_params(shapes['params']):,}",
             f"receptive field    {models.receptive_field(model)} pixels",
             f"multiply-adds      {models.multiply_adds(model):,} an image",
