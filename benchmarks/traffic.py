@@ -62,7 +62,8 @@ def memory_bytes(text: str) -> int:
     once, as if a cache held it. Loops and conditionals count as for :func:`moved_bytes`.
 
     Args:
-      text: ``as_text()`` of a program compiled for a GPU, where a fusion is one kernel.
+      text: ``as_text()`` of a program compiled for a GPU, where a fusion is one kernel; operands
+        are told by their ``%``.
     """
 
     def of_kernel(one: Instruction, results: Mapping[str, str]) -> int | None:

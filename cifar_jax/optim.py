@@ -46,9 +46,10 @@ def make_optimizer(
     """Clip by global norm, add weight decay to the gradient, SGD with momentum; or Muon.
 
     Muon (https://kellerjordan.github.io/posts/muon/) does the same and then replaces the velocity
-    of each kernel [1, 1, C, F] by the nearest matrix with singular values near 1, times
-    sqrt(max(1, F / C)), at the rate ``muon_learning_rate``. ``weight_decay`` is added before that,
-    so that it turns a step but lengthens none; ``muon_weight_decay`` shrinks the kernel after it.
+    of each kernel [1, 1, C, F] by a matrix with its singular vectors and singular values near 1,
+    times sqrt(max(1, F / C)), at the rate ``muon_learning_rate``. ``weight_decay`` is added before
+    that, so that it changes the direction of these steps and hardly their size;
+    ``muon_weight_decay`` shrinks the kernel after it.
 
     Its state keeps the velocity as one vector, whether parameters are a tree or packed themselves
     (:class:`cifar_jax.state.Layout`): a tree of small arrays would take an operation for each.

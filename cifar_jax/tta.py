@@ -10,7 +10,7 @@ from cifar_jax import augment
 from cifar_jax.augment.geometry import Border
 
 Mode = Literal["none", "flip", "full"]
-VIEWS: dict[Mode, int] = {"none": 1, "flip": 2, "full": 8}  # each mode's begin with the last one's
+VIEWS: dict[Mode, int] = {"none": 1, "flip": 2, "full": 8}  # each: the first of the next ones
 
 ANGLE = 15.0  # of the rotated views [degrees]
 FACTORS = (0.8, 1.2)  # of brightness and of contrast

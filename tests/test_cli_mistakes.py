@@ -82,6 +82,12 @@ def assert_refused(done, message):
             "did you mean --train.epochs?",
         ),
         ("--config configs/200k.py --workdri a", "did you mean --workdir?"),
+        ("eval --weight pretrained/200k", "--weight: no such option; did you mean --weights?"),
+        (
+            "sweep --config configs/200k.py --seed 0",
+            "--seed: no such option; did you mean --seeds?",
+        ),
+        ("--config configs/200k.py --seed 0", "--seed: no such option; did you mean --train.seed?"),
         ("eval --weights x --keep-checkpoints 3", "x/card.json: cannot be read"),
         ("compare --runs a b", "--runs: no such option; --help lists them"),
         ("import-torch --output x -- --outputs", "--outputs: cannot be read: No such file"),

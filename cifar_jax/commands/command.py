@@ -184,10 +184,11 @@ def refuse_overrides(overrides: Sequence[str], options: Options) -> None:
 def refuse_misspelt(overrides: Sequence[str], options: Options) -> None:
     """Raise ConfigError for a word that is an option of the command but for a letter or two.
 
-    Before the command misses that option. What is nearer to a field, or stands after ``--``, is
-    none.
+    Before the command misses that option. A word that is nearer to a field's name, or stands after
+    ``--``, is left alone.
     """
-    fields = ["--" + option.partition(".")[2] for option in options_of(Config())]
+    names = ("--" + option.partition(".")[2] for option in options_of(Config()))
+    fields = [name for name in names if not _nearest(name, options, cutoff=0.9)]  # --seeds: no seed
     for word in itertools.takewhile(lambda word: word != "--", overrides):
         name = word.partition("=")[0]
         near = _nearest(name, options, cutoff=0.75, besides=fields)

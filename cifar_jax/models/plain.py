@@ -25,9 +25,10 @@ def _windows(x: jax.Array, stride: int) -> list[jax.Array]:
 
 
 def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Sums in float32: in 16 bits a GPU would round after each of the nine."""
-    taps = kernel.astype(jnp.float32).reshape(9, -1, 1, 1, 1)
-    windows = _windows(x.astype(jnp.float32), stride)
+    # in 16 bits a GPU would round after each of the nine
+    wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype
+    taps = kernel.astype(wide).reshape(9, -1, 1, 1, 1)
+    windows = _windows(x.astype(wide), stride)
     return reduce(add, (w * tap for w, tap in zip(windows, taps, strict=True))).astype(x.dtype)
 
 

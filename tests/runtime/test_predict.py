@@ -70,11 +70,12 @@ def test_one_program_for_all_batches_no_larger_than_they_are(net, folder, monkey
 
 def evaluated(batch):
     count = len(batch[0])
-    return {
+    values = {
         "correct": np.ones(count),
         "loss": np.ones(count),
         "probabilities": np.full((count, 10), 0.1),
     }
+    return {"none": values}
 
 
 def test_a_batch_without_an_image(net, folder):
