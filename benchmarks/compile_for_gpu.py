@@ -5,7 +5,7 @@ Usage: python benchmarks/compile_for_gpu.py [--recipe 200k] [--members 1] [--tex
 Prints the number of fusions, and the bytes that the kernels of a step read and write (traffic.py).
 Needs jax[cuda13] (or cuda12), whose compiler works without a driver when it is told about the
 device. It cannot time what it chooses from there, so a program made on the device may differ.
-FIELDS are those of the config, as in --model.dtype bfloat16.
+FIELDS are those of the config, as in --model.dtype bfloat16. A teacher has to be named there.
 """
 
 import time

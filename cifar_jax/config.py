@@ -117,7 +117,7 @@ def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
 
 
 def portable(config: Config) -> Config:
-    """The config of a trained network for a machine that may have no native convolutions."""
+    """The config of a trained network where there may be no native convolutions for it."""
     if config.model.convolutions != "native":
         return config
     return config.replace(model={"convolutions": "auto"})

@@ -37,9 +37,9 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The network; both are residual and of depthwise-separable convolutions."""
+    """The network, a residual one; see models/."""
 
-    architecture: Literal["separable", "preact"] = "separable"  # preact: with gates, see models/
+    architecture: Literal["separable", "preact", "wide"] = "separable"  # the last: dense, a teacher
     stem: Count = 20  # channels of the stem
     stages: tuple[Count, ...] = (20, 40, 80, 160)  # channels of each stage
     blocks: Count = 2  # residual blocks in each stage

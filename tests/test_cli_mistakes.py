@@ -96,6 +96,7 @@ def assert_refused(done, message):
         ("export --workdir nowhere --output x", "nowhere/config.json: cannot be read"),
         ("export --workdir x --output x --train.seed 1", "--train.seed: no such option"),
         ("summary --config configs/200k_best.py --picture x.png", "must be separable, not preact"),
+        ("summary --config configs/wide_teacher.py --picture x.png", "must be separable, not wide"),
         ("summary --config configs/200k.py --picture x.pdf", "must end in .png, not x.pdf"),
         ("eval --workdir nowhere", "nowhere/config.json: cannot be read: No such file"),
         ("eval --workdir nowhere --split train", "invalid choice: 'train'"),

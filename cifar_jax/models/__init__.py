@@ -6,16 +6,26 @@ from cifar_jax.config import ModelConfig
 from cifar_jax.models.analysis import Network, count_params, multiply_adds, receptive_field
 from cifar_jax.models.preact_resnet import PreactResNet
 from cifar_jax.models.separable_resnet import SeparableResNet
+from cifar_jax.models.wide_resnet import WideResNet
 
 __all__ = [
+    "ARCHITECTURES",
     "Network",
     "PreactResNet",
     "SeparableResNet",
+    "WideResNet",
     "count_params",
     "from_config",
     "multiply_adds",
     "receptive_field",
 ]
+
+
+ARCHITECTURES: dict[str, type[SeparableResNet | PreactResNet | WideResNet]] = {
+    "separable": SeparableResNet,
+    "preact": PreactResNet,
+    "wide": WideResNet,
+}
 
 
 def from_config(config: ModelConfig, *, lanes: int = 0) -> Network:
@@ -28,8 +38,7 @@ def from_config(config: ModelConfig, *, lanes: int = 0) -> Network:
     Returns:
       The module; it tells the ten classes of CIFAR-10 apart.
     """
-    module = SeparableResNet if config.architecture == "separable" else PreactResNet
-    return module(
+    return ARCHITECTURES[config.architecture](
         stem=config.stem,
         stages=config.stages,
         blocks=config.blocks,

@@ -7,8 +7,9 @@ import jax
 from cifar_jax.models.layers import blocks_of
 from cifar_jax.models.preact_resnet import PreactResNet
 from cifar_jax.models.separable_resnet import SeparableResNet
+from cifar_jax.models.wide_resnet import WideResNet
 
-Network = SeparableResNet | PreactResNet
+Network = SeparableResNet | PreactResNet | WideResNet
 
 
 class Layer(NamedTuple):
@@ -42,12 +43,18 @@ def layers(model: Network, *, side: int = 32) -> list[Layer]:
     inputs = model.stem
     for name, outputs, stride in blocks_of(model.stages, model.blocks):
         side = (side - 1) // stride + 1
-        found += [
-            Layer(f"{name}/depthwise1", 3, stride, inputs, inputs, inputs, side),
-            Layer(f"{name}/pointwise1", 1, 1, inputs, outputs, 1, side),
-            Layer(f"{name}/depthwise2", 3, 1, outputs, outputs, outputs, side),
-            Layer(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
-        ]
+        if isinstance(model, WideResNet):
+            found += [
+                Layer(f"{name}/conv1", 3, stride, inputs, outputs, 1, side),
+                Layer(f"{name}/conv2", 3, 1, outputs, outputs, 1, side),
+            ]
+        else:
+            found += [
+                Layer(f"{name}/depthwise1", 3, stride, inputs, inputs, inputs, side),
+                Layer(f"{name}/pointwise1", 1, 1, inputs, outputs, 1, side),
+                Layer(f"{name}/depthwise2", 3, 1, outputs, outputs, outputs, side),
+                Layer(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
+            ]
         if isinstance(model, PreactResNet):
             few = max(1, outputs // model.reduction)
             found.append(Layer(f"{name}/squeeze", 1, 1, outputs, few, 1, 1))

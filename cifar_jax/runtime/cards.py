@@ -71,7 +71,10 @@ def export(
     run, folder = Workdir(workdir), Path(folder)
     config = portable(run.read_config())
     if not run.results.exists():
-        raise ConfigError(f"{run.results}: must be there: only a finished run can be exported")
+        raise ConfigError(
+            f"{run.results}: must be there: only a finished run can be exported (to end it "
+            "early: train it with --train.epochs N --allow-config-change, N the epoch it is in)"
+        )
     results = run.read_results()
     if missing := set(FROM_RESULTS.values()) - set(results):
         raise ConfigError(f"{run.results}: has no {min(missing)}: written by an older version")

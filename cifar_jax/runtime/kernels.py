@@ -51,6 +51,8 @@ def obstacle(config: Config) -> str:
     """Why this config's network does not convolve natively; empty if it does."""
     if config.model.convolutions == "plain":
         return "model.convolutions is plain"
+    if config.model.architecture == "wide":
+        return "a WideResNet has none"
     if config.model.dtype != "float32":
         return f"they compute in float32, and model.dtype is {config.model.dtype}"
     if jax.default_backend() != "cpu":

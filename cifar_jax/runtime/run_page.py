@@ -13,6 +13,7 @@ import numpy as np
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data.dataset import DataError
 from cifar_jax.files import writing
+from cifar_jax.models import ARCHITECTURES
 from cifar_jax.runtime import charts, checkpoint, figures, page, run_errors
 from cifar_jax.runtime.cards import protocol
 from cifar_jax.runtime.compatibility import changes
@@ -24,7 +25,6 @@ from cifar_jax.runtime.records import Record, read
 
 VIEWS = {"none": "1 view", "flip": "2 views", "full": "8 views"}
 MIXES = {"none": "Not mixed", "ricap": "RICAP", "mixup": "MixUp", "cutmix": "CutMix"}
-NAMES = {"separable": "SeparableResNet", "preact": "PreactResNet"}
 Say = Callable[[str], None]
 
 
@@ -84,7 +84,7 @@ def _look(record: Record, report: Say) -> tuple[Inputs | None, run_errors.Seen |
 
 def _document(record: Record, sections: list[Section], lacking: str) -> str:
     config, results, history = record.config, record.results, record.history
-    network = NAMES[config.model.architecture]
+    network = ARCHITECTURES[config.model.architecture].__name__
     data = "generated images" if config.data.source == "synthetic" else "CIFAR-10"
     epochs, chosen = config.train.epochs, record.selected_epoch
     if results:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def score_variables(
       JSON-ready figures; accuracies are fractions. All but those of "tta" and "views" are without
       test-time augmentation; what there is no image for is None.
     """
-    modes = get_args(tta.Mode) if all_views else dict.fromkeys(("none", config.eval.tta))
+    modes = tta.VIEWS if all_views else dict.fromkeys(("none", config.eval.tta))
     reports = evaluate_modes(config, variables, images, tuple(modes), watch=watch)
     plain, views = reports["none"], reports[config.eval.tta]
     return {

@@ -146,8 +146,9 @@ class Session:
 
     def tell_compiled(self, seconds: float, *, loaded: bool) -> None:
         """Say how long it took to compile the loop that trains this run."""
-        done = "loaded from the compilation cache" if loaded else "compiled"
-        self.say(f"{done} in {seconds:.1f} s")
+        self.say(
+            f"{'loaded from the compilation cache' if loaded else 'compiled'} in {seconds:.1f} s"
+        )
 
     def trained(
         self, train_state: TrainState, sums: Sums, validation: ImageSet, stop: Stop
@@ -224,6 +225,8 @@ class Session:
     def is_over(self) -> bool:
         """Whether the last epoch has been trained, or patience has run out."""
         train = self.config.train
+        if self.partial and selected_step(train, self.history) is None:
+            return False  # the last epoch is taken: one that has begun is trained to its end
         return len(self.history) >= train.epochs or out_of_patience(train, self.history)
 
     def results(self, train_state: TrainState, inputs: Inputs) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from cifar_jax.config import IMAGE_SHAPE, Config
 def summarize(config: Config) -> str:
     """The layers with shapes and parameters, as Flax tabulates them, and the totals.
 
-    Shapes inside the network are [channels, height, width, batch], see models/plain.py.
+    Shapes inside the network are [channels, height, width, batch], see models/plain.py; those
+    of a WideResNet are [batch, height, width, channels].
     """
     model = models.from_config(config.model)
     images = jnp.zeros((1, *IMAGE_SHAPE))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cifar_jax.config import Config
+from cifar_jax.config import Config, portable
 from cifar_jax.errors import ConfigError
 from cifar_jax.models import count_params
 from cifar_jax.runtime.kernels import network
@@ -34,7 +34,9 @@ class Teacher(NamedTuple):
 
 
 def load_teacher(config: Config) -> Teacher | None:
-    """The network in the folder ``distill.teacher``, computed as the run's own is.
+    """The network in the folder ``distill.teacher``, computed in the run's dtype.
+
+    Its convolutions are those that the run's config asks for, where it has such.
 
     Raises:
       WeightsError: when it cannot be read.
@@ -76,6 +78,7 @@ def load_teacher(config: Config) -> Teacher | None:
                 f"{field}, {needed}, not {found}; without a teacher: --distill.teacher ''"
             )
     model = {"dtype": config.model.dtype, "convolutions": config.model.convolutions}
+    computed = portable(net.config.replace(model=model))  # it may have none that are native
     known = {
         "path": config.distill.teacher,
         "file_sha256": net.card["file_sha256"],
@@ -83,4 +86,4 @@ def load_teacher(config: Config) -> Teacher | None:
         "accuracy": float(net.card["accuracy"]),
         "protocol": net.card.get("protocol"),
     }
-    return Teacher(network(net.config.replace(model=model)), net.variables, known)
+    return Teacher(network(computed), net.variables, known)

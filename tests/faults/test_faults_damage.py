@@ -103,6 +103,24 @@ def test_another_config(halfway, run_here):
     assert config["optim"]["learning_rate"] == 0.2
 
 
+def test_a_run_is_ended_early(halfway):
+    """For want of time: nothing more is trained, and the best of what was is taken."""
+    lines = (halfway / "metrics.jsonl").read_bytes()
+    assert lines.count(b"\n") == 2
+    done = start(halfway, "--train.epochs", 2, "--allow-config-change")
+    assert done.returncode == 0, done.stderr
+    assert (halfway / "metrics.jsonl").read_bytes() == lines
+    results = read(halfway).results
+    assert results["epochs"] == 2
+    assert results["config_changes"] == [
+        {"step": 16, "field": "train.epochs", "old": 3, "new": 2},
+    ]
+    rows = [json.loads(line) for line in lines.splitlines()]
+    best = max(rows, key=lambda row: row["ema_validation_accuracy"])
+    assert results["selected_epoch"] == best["epoch"]
+    assert results["ema_validation_accuracy"] == best["ema_validation_accuracy"]
+
+
 def test_numbers_that_are_not_finite(halfway, assert_finishes):
     before = tree(halfway / "checkpoints")
     words = ("--optim.learning-rate", 1e6, "--optim.clip-norm", 0, "--optim.nonfinite-limit", 2)

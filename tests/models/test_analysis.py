@@ -1,7 +1,7 @@
 """The network's size, receptive field and cost, each against the network itself."""
 
 from functools import partial
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -10,18 +10,23 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from cifar_jax.models import (
+    ARCHITECTURES,
     PreactResNet,
     SeparableResNet,
+    WideResNet,
     count_params,
     multiply_adds,
     plain,
     receptive_field,
 )
 from cifar_jax.models.analysis import layers
+from cifar_jax.runtime.formats.onnx_graph import BLOCKS
+from cifar_jax.sections import ModelConfig
 
 DEFAULT = SeparableResNet()
 SMALL = SeparableResNet(num_classes=3, stem=4, stages=(8, 16), blocks=1)
 PREACT = PreactResNet(num_classes=3, stem=8, stages=(8, 16), blocks=2)
+WIDE = WideResNet(num_classes=3, stem=8, stages=(8, 16), blocks=2)
 KEY = jax.random.key(0)
 
 
@@ -74,6 +79,7 @@ def averaging_variables(model):
     [
         (SeparableResNet(stem=2, stages=(2, 2, 2, 2)), 109),
         (SeparableResNet(stem=2, stages=(3, 2, 2), blocks=1), 3 + 4 + 2 + 4 + 4 + 8),
+        (WideResNet(stem=2, stages=(2, 3, 2)), 53),
     ],
 )
 def test_receptive_field_is_what_gradients_reach(model, field):
@@ -88,8 +94,9 @@ def test_receptive_field_is_what_gradients_reach(model, field):
             mutable="intermediates",
             capture_intermediates=lambda m, _: m.name == last,
         )
-        (pending,) = state["intermediates"][last]["__call__"]
-        y = plain.activate(pending, jnp.float32)
+        (y,) = state["intermediates"][last]["__call__"]
+        if isinstance(model, SeparableResNet):
+            y = jnp.transpose(plain.activate(y, jnp.float32), (3, 1, 2, 0))
         return y[0, y.shape[1] // 2, y.shape[2] // 2, 0]
 
     gradient = np.asarray(jax.jit(jax.grad(central))(jnp.ones((1, 128, 128, 3))))[0, :, :, 0]
@@ -97,6 +104,11 @@ def test_receptive_field_is_what_gradients_reach(model, field):
     assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == field
     assert 0 < rows[0] < rows[-1] < 127  # the edges did not cut it
     assert receptive_field(model) == field
+
+
+def test_every_architecture_is_known():
+    names = get_args(get_type_hints(ModelConfig)["architecture"])
+    assert {*names} == {*ARCHITECTURES} == {*BLOCKS}
 
 
 def test_the_default_field():
@@ -136,7 +148,7 @@ def test_the_default_multiply_adds():
     assert multiply_adds(DEFAULT) == 8_409_920
 
 
-@pytest.mark.parametrize("model", [SMALL, PREACT])
+@pytest.mark.parametrize("model", [SMALL, PREACT, WIDE])
 def test_convolutions_are_those_of_the_parameters(model):
     params = flat(shapes_of(model)["params"])
     kernels = {k.removesuffix("/kernel"): v.size for k, v in params.items() if k.endswith("kernel")}

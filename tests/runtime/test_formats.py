@@ -28,6 +28,7 @@ FIXTURE = Path(__file__).parents[1] / "fixtures" / "torch.npz"
 TINY = {  # a shortcut without a stride, and one with
     "separable": ModelConfig(stem=6, stages=(8, 12), blocks=1),
     "preact": ModelConfig(architecture="preact", stem=6, stages=(8, 16), blocks=1),
+    "wide": ModelConfig(architecture="wide", stem=4, stages=(6, 8), blocks=1),
 }
 
 
@@ -225,9 +226,10 @@ def test_refusals(separable, kind, name, message, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_state_dict_of_the_other_architecture_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"must be separable, .*, not preact"):
-        write(random_network(TINY["preact"]), tmp_path / "x.pt", "torch")
+@pytest.mark.parametrize("other", ["preact", "wide"])
+def test_a_state_dict_of_another_architecture_is_refused(other, tmp_path):
+    with pytest.raises(ConfigError, match=rf"must be separable, .*, not {other}"):
+        write(random_network(TINY[other]), tmp_path / "x.pt", "torch")
 
 
 def test_the_command(whole, tmp_path, capsys):

@@ -29,6 +29,7 @@ def config_of(**model):
     ("fields", "backend", "loading", "reason"),
     [
         ({"convolutions": "plain"}, "cpu", "", "model.convolutions is plain"),
+        ({"architecture": "wide"}, "cpu", "", "a WideResNet has none"),
         ({"dtype": "bfloat16"}, "cpu", "", "they compute in float32, and .* is bfloat16"),
         ({}, "gpu", "", "they run on a CPU"),
         ({}, "cpu", "the C++ compiler is ill", r"the C\+\+ compiler is ill"),

@@ -54,7 +54,7 @@ def test_what_comes_along_is_whole_and_has_its_results(folder):
     else:
         assert net.card["accuracy"] == results["ema_test_accuracy"]
     assert net.card["parameters"] == count_params(net.variables["params"])
-    assert net.card["parameters"] < 200_000 or folder.name == "teacher"
+    assert net.card["parameters"] < 200_000 or "teacher" in folder.name
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
     np.testing.assert_allclose(net.predict(images).sum(1), 1, atol=1e-5)
 

@@ -100,6 +100,17 @@ def test_fewer_epochs_than_were_begun(tiny, tmp_path):
         assert found[name] == results[name]
 
 
+def test_an_epoch_that_has_begun_is_the_last(tiny, tmp_path):
+    """Without validation: no checkpoint of the one before it is kept."""
+    config = tiny.replace(data={"validation_examples": 0}, train={"checkpoint_every": 50})
+    stop(config, tmp_path, chunks=3)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == ["15"]
+    fewer = config.replace(train={"epochs": 1})
+    results = train(fewer, tmp_path, allow_config_change=True)
+    assert results["epochs"] == results["selected_epoch"] == 2
+    assert score.evaluate_run(tmp_path, fewer)["step"] == 20
+
+
 def test_a_change_of_the_momentum(light, tmp_path):
     stop(light, tmp_path, chunks=3)
     other = light.replace(optim={"momentum": 0.0})

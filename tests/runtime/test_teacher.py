@@ -12,6 +12,7 @@ from tiny_runs import read_metrics, stop
 from cifar_jax import load
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
+from cifar_jax.models import WideResNet
 from cifar_jax.runtime.cards import export, write_folder
 from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.members import fit
@@ -118,6 +119,26 @@ def test_its_answers_are_those_of_the_exported_network(taught, teacher):
     half = load_teacher(taught.replace(model={"dtype": "bfloat16"}))
     assert half
     assert half.model.dtype == np.dtype("bfloat16")
+
+
+def test_a_wide_teacher(light, tmp_path):
+    """Whose convolutions are of another kind than its student's."""
+    wide = light.replace(
+        model={"architecture": "wide", "stages": (4,), "blocks": 1}, train={"epochs": 1}
+    )
+    stop(wide, tmp_path / "wide", chunks=1)
+    own = train(wide, tmp_path / "wide")
+    assert own["convolutions"] == "plain"
+    assert own["weights_sha256"] == train(wide, tmp_path / "again")["weights_sha256"]
+    export(tmp_path / "wide", tmp_path / "net")
+    student = light.replace(distill={"teacher": str(tmp_path / "net")}, train={"epochs": 1})
+    answers = load_teacher(student.replace(model={"convolutions": "native"}))
+    assert answers is not None
+    assert isinstance(answers.model, WideResNet)
+    assert answers.model.lanes == 0
+    assert train_together([Run(student, tmp_path / "student")], vectorized=True) == {}
+    found = json.loads((tmp_path / "student" / "results.json").read_text())
+    assert found["teacher"]["parameters"] == own["parameters"]
 
 
 @pytest.mark.parametrize(

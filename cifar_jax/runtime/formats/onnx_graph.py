@@ -93,6 +93,18 @@ def _preact_block(graph: _Graph, x: str, name: str, stride: int) -> str:
     return graph.node("Add", x, y)
 
 
+def _wide_block(graph: _Graph, x: str, name: str, stride: int) -> str:
+    y = graph.node("Relu", graph.norm(x, f"{name}/norm1"))
+    if f"params/{name}/shortcut/kernel" in graph.leaves:
+        x = graph.conv(y, f"{name}/shortcut", stride)
+    y = graph.conv(y, f"{name}/conv1", stride)
+    y = graph.node("Relu", graph.norm(y, f"{name}/norm2"))
+    return graph.node("Add", x, graph.conv(y, f"{name}/conv2"))
+
+
+BLOCKS = {"separable": _separable_block, "preact": _preact_block, "wide": _wide_block}
+
+
 def serialize(net: Pretrained, input: Input) -> bytes:
     """Build the graph and check it.
 
@@ -124,9 +136,9 @@ def serialize(net: Pretrained, input: Input) -> bytes:
     separable = isinstance(model, models.SeparableResNet)
     if separable:
         x = graph.node("Relu", graph.norm(x, "stem_norm"))
-    add = _separable_block if separable else _preact_block
+    block = BLOCKS[net.config.model.architecture]
     for name, _, stride in blocks_of(model.stages, model.blocks):
-        x = add(graph, x, name, stride)
+        x = block(graph, x, name, stride)
     if not separable:
         x = graph.node("Relu", graph.norm(x, "norm"))
     x = graph.node("Flatten", graph.node("GlobalAveragePool", x))
