@@ -1,16 +1,12 @@
 """One session of a run: from its first step, or from a checkpoint, to its results."""
 
 import contextlib
-import datetime
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cifar_jax import models
 from cifar_jax.config import Config, from_dict, to_dict
 from cifar_jax.runtime import checkpoint, cluster, environment
 from cifar_jax.runtime.compatibility import check_resumable, differences
@@ -19,6 +15,7 @@ from cifar_jax.runtime.history import Row, describe, out_of_patience, selected, 
 from cifar_jax.runtime.inputs import ImageSet, Inputs
 from cifar_jax.runtime.loggers import Loggers
 from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.results import facts
 from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.score import score, validate
 from cifar_jax.runtime.signals import Stop
@@ -146,9 +143,8 @@ class Session:
 
     def tell_compiled(self, seconds: float, *, loaded: bool) -> None:
         """Say how long it took to compile the loop that trains this run."""
-        self.say(
-            f"{'loaded from the compilation cache' if loaded else 'compiled'} in {seconds:.1f} s"
-        )
+        done = "loaded from the compilation cache" if loaded else "compiled"
+        self.say(f"{done} in {seconds:.1f} s")
 
     def trained(
         self, train_state: TrainState, sums: Sums, validation: ImageSet, stop: Stop
@@ -239,24 +235,7 @@ class Session:
         require_finite(figures, int(best.step))
         return {
             **figures,
-            "validation_accuracy": chosen.get("validation_accuracy"),
-            "ema_validation_accuracy": chosen.get("ema_validation_accuracy"),
-            "selected_epoch": chosen["epoch"],
-            "epochs": len(history),
-            "parameters": models.count_params(train_state.params),
-            "receptive_field": models.receptive_field(trainer.model),
-            "multiply_adds": models.multiply_adds(trainer.model),
-            "seconds": sum(row["seconds"] for row in history),
-            "images_per_second": float(np.median([row["images_per_second"] for row in history])),
-            "compile_seconds": trainer.compile_seconds,
-            "seed": config.train.seed,
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "versions": environment.versions(),
-            "device": environment.device(),
-            "convolutions": "native" if trainer.model.lanes else "plain",
-            "teacher": trainer.teacher and trainer.teacher.known,
-            "config_sha256": config.sha256,
+            **facts(trainer, train_state, history, chosen),
             "config_changes": self.config_changes,
             "environment_changes": self.environment_changes,
-            "weights_sha256": environment.weights_sha256(train_state),
         }
