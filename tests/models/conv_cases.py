@@ -1,4 +1,4 @@
-"""Cases of convolutions, and the same by XLA."""
+"""Cases of convolutions, the same by XLA, and variables of a network."""
 
 import jax
 import jax.numpy as jnp
@@ -72,3 +72,16 @@ def widened(arrays):
 def error(actual, expected):
     """The largest difference, as a part of the largest number expected."""
     return float(np.abs(np.asarray(actual) - expected).max() / np.abs(expected).max())
+
+
+def draw(shapes):
+    """Variables of which none is constant; scales and variances are positive."""
+    generator = np.random.default_rng(0)
+
+    def of_leaf(path, leaf):
+        if path[-1].key in ("scale", "var"):
+            return jnp.asarray(generator.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+        std = 0.2 if leaf.ndim == 1 else np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        return jnp.asarray(generator.normal(0, std, leaf.shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(of_leaf, shapes)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conv_cases import draw
 
 from cifar_jax.config_file import load_config
 from cifar_jax.models import PreactResNet, count_params, from_config, multiply_adds, plain
@@ -14,19 +15,6 @@ from cifar_jax.models.preact_resnet import PreactBlock
 KEY = jax.random.key(0)
 SMALL = PreactResNet(num_classes=3, stem=8, stages=(8, 16), blocks=2)
 IMAGES = jax.random.normal(KEY, (19, 8, 8, 3))  # not a whole number of vectors
-
-
-def draw(shapes):
-    """Variables of which none is constant; scales and variances are positive."""
-    generator = np.random.default_rng(0)
-
-    def of_leaf(path, leaf):
-        if path[-1].key in ("scale", "var"):
-            return jnp.asarray(generator.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
-        std = 0.2 if leaf.ndim == 1 else np.sqrt(2 / np.prod(leaf.shape[:-1]))
-        return jnp.asarray(generator.normal(0, std, leaf.shape), leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(of_leaf, shapes)
 
 
 def variables_of(model):
