@@ -3,9 +3,9 @@
     python main.py --config configs/wide_teacher.py --data.validation-examples 5000
 
 2,748,890 parameters and 392.6 M multiply-adds, of which a student keeps none. It is for a GPU: two
-CPU cores need four to five seconds for the gradient of one batch. Seeds of it belong one after
-another (--side-by-side 1), as one fills much of a GPU. Without images that are held out (the
-command without its option) it can teach only students that hold none out.
+CPU cores had not finished an epoch in 51 minutes, beside tests. Several seeds are meant to be
+trained one after another (--side-by-side 1); side by side they have not been tried. Without images
+that are held out (the command without its option) it can teach only students that hold none out.
 
 Measured 2026-11-27 on one NVIDIA H200, jax 0.11.2, bfloat16, seed 0 only:
 

@@ -189,7 +189,7 @@ class Workdir:
         if len(content) < saved:
             return [f"the log has lost {saved - len(content):,} bytes"]
         again = len(re.findall(rb"^\S+ epoch \d+/\d+ ", content[saved:], re.MULTILINE))
-        return [f"epochs in the log that are trained again: {again}"] if again else []
+        return [f"epochs in the log that the checkpoint has not: {again}"] if again else []
 
     def write_metrics(self, history: Sequence[Mapping[str, Any]]) -> None:
         """Write metrics.jsonl anew."""

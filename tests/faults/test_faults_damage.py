@@ -46,7 +46,7 @@ def test_the_next_newest_is_used_and_the_rest_left_alone(halfway, assert_finishe
     assert any("set aside as 16.damaged; going on from 8" in line for line in said)
     for name in ("99", "notes"):
         assert f"{checkpoints / name}: ignored: not a checkpoint" in said
-    assert "epochs in the log that are trained again: 1" in said
+    assert "epochs in the log that the checkpoint has not: 1" in said
     log = (halfway / "log.txt").read_text()
     assert "a line that was never fin\n" in log
     note = next(line for line in said if line.startswith("bits may differ from an uninterrupted"))
