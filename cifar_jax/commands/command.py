@@ -60,6 +60,15 @@ def add_require_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--require-gpu", action="store_true", help="refuse to run without a GPU")
 
 
+def add_config_change(parser: argparse.ArgumentParser) -> None:
+    """Add --allow-config-change."""
+    parser.add_argument(
+        "--allow-config-change",
+        action="store_true",
+        help="go on with other values of fields that decide the result",
+    )
+
+
 def add_cluster(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run of several processes."""
     parser.add_argument(

@@ -8,6 +8,7 @@ from cifar_jax.commands.command import (
     Command,
     Options,
     add_config,
+    add_config_change,
     add_log,
     add_require_gpu,
     add_workdir,
@@ -23,6 +24,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_workdir(parser, default="sweep, with --grid -grid")
     add_require_gpu(parser)
     add_log(parser)
+    add_config_change(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument(
         "--grid",
@@ -65,7 +67,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     folder = options.workdir or Path("runs") / f"{options.config.stem}-{kind}"
     with listening() as stop:
         how = {"command": command, "side_by_side": options.side_by_side, "stop": stop}
-        how["log"] = options.log
+        how |= {"log": options.log, "allow_config_change": options.allow_config_change}
         if grid:
             text = describe_grid(sweep_grid(config, grid, options.seeds, folder, **how))
         else:

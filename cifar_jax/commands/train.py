@@ -8,6 +8,7 @@ from cifar_jax.commands.command import (
     Options,
     add_cluster,
     add_config,
+    add_config_change,
     add_log,
     add_require_gpu,
     add_workdir,
@@ -31,11 +32,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="trace so many steps into <workdir>/profile, see docs/reproducing.md",
     )
-    parser.add_argument(
-        "--allow-config-change",
-        action="store_true",
-        help="go on with other values of fields that decide the result",
-    )
+    add_config_change(parser)
 
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:

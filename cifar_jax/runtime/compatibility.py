@@ -109,7 +109,7 @@ def check_resumable(
     if training and not allow:
         raise ConfigError(
             f"{path} was trained otherwise ({_list(training)}): use another --workdir, or "
-            "--allow-config-change of train to go on with the new values"
+            "--allow-config-change to go on with the new values"
         )
     return training
 

@@ -25,7 +25,8 @@ from cifar_jax.runtime.workdir import Workdir
 
 FIGURES = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OF_EACH = ("seed", *FIGURES, VALIDATION, "epochs", "selected_epoch", "date", "versions", "device")
-OF_EACH += ("convolutions", "config_sha256", "weights_sha256", "side_by_side", "teacher")
+OF_EACH += ("convolutions", "config_sha256", "config_changes", "weights_sha256", "side_by_side")
+OF_EACH += ("teacher",)
 MOST = 16  # runs in one loop on a GPU, by default
 
 
@@ -35,6 +36,7 @@ def sweep(
     folder: str | Path,
     *,
     command: str = "",
+    allow_config_change: bool = False,
     side_by_side: int | None = None,
     stop: Stop | None = None,
     log: Sequence[str] = (),
@@ -47,6 +49,7 @@ def sweep(
       folder: each run's workdir is a folder ``seed<n>`` in it; sweep.json is written last, beside
         a picture.
       command: what the user typed, for the record.
+      allow_config_change: of runs that have begun, see :func:`cifar_jax.runtime.train.train`.
       side_by_side: most runs in one compiled loop; 1: one after another. By default 1 on a CPU,
         which is busy with one, and :data:`MOST` elsewhere.
       stop: see :func:`cifar_jax.runtime.train.train`.
@@ -64,6 +67,7 @@ def sweep(
     runs = _runs(config, seeds, folder)
     _require_all(runs, folder)
     how = {"command": command, "stop": stop, "log": log}
+    how["allow_config_change"] = allow_config_change
     if failed := _train_all(runs, side_by_side, **how):
         raise TrainingError("; ".join(f"{run}: {why}" for run, why in failed.items()))
     found = _gather(runs, command)
@@ -82,6 +86,7 @@ def sweep_grid(
     folder: str | Path,
     *,
     command: str = "",
+    allow_config_change: bool = False,
     side_by_side: int | None = None,
     stop: Stop | None = None,
     log: Sequence[str] = (),
@@ -97,6 +102,7 @@ def sweep_grid(
       folder: of a point is a folder in it, as ``optim.learning-rate=0.1``, with a folder for each
         seed; grid.json is written last, beside a picture.
       command: what the user typed, for the record.
+      allow_config_change: of runs that have begun, see :func:`cifar_jax.runtime.train.train`.
       side_by_side: as for :func:`sweep`; only runs that differ in numbers can be in one loop.
       stop: see :func:`cifar_jax.runtime.train.train`.
       log: see there.
@@ -131,6 +137,7 @@ def sweep_grid(
     runs = [run for *_, own in points for run in own]
     _require_all(runs, folder)
     how = {"command": command, "stop": stop, "log": log}
+    how["allow_config_change"] = allow_config_change
     failed = _train_all(runs, side_by_side, **how)
     rows = []
     for values, where, own in points:

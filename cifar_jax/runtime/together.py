@@ -43,6 +43,7 @@ def train_together(
     runs: Sequence[Run],
     *,
     command: str = "",
+    allow_config_change: bool = False,
     stop: Stop | None = None,
     log: Sequence[str] = (),
     vectorized: bool | None = None,
@@ -55,7 +56,8 @@ def train_together(
     Args:
       runs: any two of them :func:`cifar_jax.runtime.members.fit`.
       command: what the user typed, for the record.
-      stop: see :func:`cifar_jax.runtime.train.train`, which says what is raised, too.
+      allow_config_change: see :func:`cifar_jax.runtime.train.train`, which says what is raised.
+      stop: see there.
       log: see there.
       vectorized: see :class:`cifar_jax.runtime.members.Members`.
 
@@ -78,7 +80,13 @@ def train_together(
                 continue
             notes = stack.enter_context(run.claimed())
             if not finished(run, config):  # by the process that has just let go of the folder
-                session = open_session(run, config, notes, name=one.shown())
+                session = open_session(
+                    run,
+                    config,
+                    notes,
+                    allow_config_change=allow_config_change,
+                    name=one.shown(),
+                )
                 opened = loggers.opened(log, run, config, session.history, session.say)
                 session.loggers = stack.enter_context(opened)
                 sessions.append(session)

@@ -86,7 +86,7 @@ def test_another_config(halfway, run_here):
         ),
         "--optim.learning-rate 0.2": (
             "was trained otherwise (optim.learning_rate: 0.1 -> 0.2): use another --workdir, or "
-            "--allow-config-change of train to go on with the new values"
+            "--allow-config-change to go on with the new values"
         ),
     }.items():
         done = run_here(*WORDS, "--workdir", halfway, *words.split())

@@ -22,7 +22,7 @@ def test_what_may_change(tmp_path):
     assert str(error.value) == (
         f"{tmp_path} was trained otherwise (augment.mean: [0.4914, 0.48216, 0.44653] -> "
         "[0.5, 0.5, 0.5], train.epochs: 200 -> 9): use another --workdir, or "
-        "--allow-config-change of train to go on with the new values"
+        "--allow-config-change to go on with the new values"
     )
     found = check_resumable(tmp_path, Config(), other, allow=True)
     assert [change.field for change in found] == ["augment.mean", "train.epochs"]

@@ -4,6 +4,7 @@ import signal
 import numpy as np
 import pytest
 from scipy import stats
+from tiny_runs import stop_in_chunk
 
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import sweep as sweep_module
@@ -27,9 +28,9 @@ def test_one_value_has_no_spread():
 
 
 @pytest.fixture(scope="module")
-def swept(tiny, tmp_path_factory, compilation_cache):
+def swept(light, tmp_path_factory, compilation_cache):
     folder = tmp_path_factory.mktemp("sweep") / "tiny"
-    return folder, sweep(tiny.replace(train={"epochs": 2}), [3, 1], folder, command="the command")
+    return folder, sweep(light.replace(train={"epochs": 2}), [3, 1], folder, command="the command")
 
 
 def test_a_sweep_is_its_runs(swept):
@@ -45,7 +46,7 @@ def test_a_sweep_is_its_runs(swept):
         assert [run[name] for run in found["runs"]] == [run[name] for run in runs]
 
 
-def test_another_seed_trains_only_itself(swept, tiny, monkeypatch):
+def test_another_seed_trains_only_itself(swept, light, monkeypatch):
     folder, found = swept
     trained, real = [], sweep_module.train
 
@@ -55,16 +56,16 @@ def test_another_seed_trains_only_itself(swept, tiny, monkeypatch):
         return real(config, workdir, **options)
 
     monkeypatch.setattr(sweep_module, "train", spy)
-    again = sweep(tiny.replace(train={"epochs": 2}), [3, 1, 5], folder)
+    again = sweep(light.replace(train={"epochs": 2}), [3, 1, 5], folder)
     assert trained == [5]
     assert again["runs"][:2] == found["runs"]
     assert again["ema_test_accuracy"]["n"] == 3
 
 
-def test_stopped_and_continued(swept, tiny, tmp_path, monkeypatch):
+def test_stopped_and_continued(swept, light, tmp_path, monkeypatch):
     """Where the first seed is done and the second is not."""
     _, found = swept
-    config, real = tiny.replace(train={"epochs": 2}), sweep_module.train
+    config, real = light.replace(train={"epochs": 2}), sweep_module.train
 
     def interrupt_the_second(config, workdir, **options):
         if config.train.seed == 1:
@@ -83,19 +84,19 @@ def test_stopped_and_continued(swept, tiny, tmp_path, monkeypatch):
     ]
 
 
-def test_finished_runs_are_not_left_out(swept, gridded, tiny):
+def test_finished_runs_are_not_left_out(swept, gridded, light):
     with pytest.raises(ConfigError, match=r"seed1, seed3.* as well: sweep them too"):
-        sweep(tiny, [7], swept[0])
+        sweep(light, [7], swept[0])
     message = r"has optim\.learning-rate=0\.1,model\.stem=12/seed3, .*, optim\.\S+/seed4 as well"
     with pytest.raises(ConfigError, match=message):
-        sweep_grid(tiny, {"optim.momentum": ["0.9"]}, [3], gridded[0])
+        sweep_grid(light, {"optim.momentum": ["0.9"]}, [3], gridded[0])
     assert not list(gridded[0].glob("optim.momentum*"))
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
-def test_seeds_differ(tiny, tmp_path, seeds):
+def test_seeds_differ(light, tmp_path, seeds):
     with pytest.raises(ConfigError, match="seeds must be at least one and differ, not"):
-        sweep(tiny, seeds, tmp_path)
+        sweep(light, seeds, tmp_path)
 
 
 def test_the_table(swept):
@@ -110,14 +111,30 @@ def test_the_table(swept):
     assert len(describe_sweep(one).splitlines()) == 3
 
 
-def test_side_by_side_gives_the_same(swept, tiny, tmp_path):
+def test_side_by_side_gives_the_same(swept, light, tmp_path):
     """On a CPU bit for bit."""
     _, found = swept
-    again = sweep(tiny.replace(train={"epochs": 2}), [3, 1], tmp_path, side_by_side=2)
+    again = sweep(light.replace(train={"epochs": 2}), [3, 1], tmp_path, side_by_side=2)
     for one, other in zip(found["runs"], again["runs"], strict=True):
         assert other["weights_sha256"] == one["weights_sha256"]
         assert (one["side_by_side"], other["side_by_side"]) == (None, 2)
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("side_by_side", [1, 2])
+def test_ended_early(light, tmp_path, side_by_side):
+    """In the epoch that it is in: with one after another the second seed has not begun."""
+    how = {"side_by_side": side_by_side}
+    stop_in_chunk(3, lambda asked: sweep(light, [3, 1], tmp_path, stop=asked, **how))
+    fewer = light.replace(train={"epochs": 2})
+    with pytest.raises(ConfigError, match=r"seed3 was trained otherwise \(train\.epochs: 4 -> 2\)"):
+        sweep(fewer, [3, 1], tmp_path, **how)
+    found = sweep(fewer, [3, 1], tmp_path, allow_config_change=True, **how)
+    assert [run["epochs"] for run in found["runs"]] == [2, 2]
+    change = {"step": 15, "field": "train.epochs", "old": 4, "new": 2}
+    assert [run["config_changes"] for run in found["runs"]] == (
+        [[change], []] if side_by_side == 1 else [[change], [change]]
+    )
 
 
 GRID = {"optim.learning-rate": ["0.1", "1e6"], "model.stem": ["8", "12"]}
