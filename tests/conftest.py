@@ -23,10 +23,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).parents[1]
 LONG = (  # the files that take longest come first: else one worker ends alone with the last of them
-    *("test_faults_cluster.py", "test_cli.py", "test_resume.py", "test_devices.py"),
-    *("test_together.py", "test_members.py", "test_train_step.py", "test_sweep.py"),
-    *("test_faults_kill.py", "test_faults_disk.py", "test_faults_stop.py"),
-    *("test_faults_damage.py", "test_readme.py", "test_search.py"),
+    *("test_faults_cluster.py", "test_resume.py", "test_devices.py", "test_together.py"),
+    *("test_train_step.py", "test_cli.py", "test_members.py", "test_faults_kill.py"),
+    *("test_faults_stop.py", "test_faults_disk.py", "test_sweep.py", "test_native_bits.py"),
+    *("test_teacher.py", "test_train.py", "test_readme.py", "test_faults_damage.py"),
+    *("test_native.py", "test_search.py"),
 )
 
 

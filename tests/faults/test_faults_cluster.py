@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ["--config", "configs/smoke.py", "--data.train-examples", "250", "--eval.tta", "none"]
 CONFIG += ["--model.stages", "8", "--augment.ricap", "0", "--augment.shift-scale-rotate", "0"]
 CONFIG += ["--augment.hue-saturation-value", "0", "--model.convolutions", "plain"]
-EPOCHS = 12
+EPOCHS = 8
 MAIN = """
 import sys
 from cifar_jax.runtime import cluster

@@ -1,4 +1,4 @@
-"""Convolutions to be compared: in C++ and in plain JAX, with all their gradients."""
+"""Convolutions to be compared: in C++, in plain JAX and by definition, with all gradients."""
 
 import hashlib
 from functools import partial
@@ -16,6 +16,7 @@ KINDS = [
     ("dense", 1),
     *((kind, stride) for kind in ("pointwise", "separable", *KEPT) for stride in (1, 2)),
 ]
+JOINED = [("joined", 1), ("joined", 2)]
 SHAPES = [  # size, channels, images: cut at the edges of the C++'s blocks, tiles and groups
     ((8, 8), (5, 4), 16),
     ((7, 5), (4, 5), 40),
@@ -83,6 +84,56 @@ def draw(kind, stride, size, channels, images, seed=0):
     if kind in KEPT:
         cotangents.append(normal(size=x.shape))
     return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), ((x, *weights), tuple(cotangents)))
+
+
+def windows(x, stride):
+    """Views of the padded images for each tap."""
+    height, width = x.shape[1] - 2, x.shape[2] - 2
+    return [
+        x[:, i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)
+    ]
+
+
+def by_definition(kind, stride, inputs, cotangents):
+    """In float64."""
+    (x, *affine_and_taps, kernel), (dz, dsums, *dkept) = jax.tree.map(
+        lambda a: np.asarray(a, np.float64), (inputs, cotangents)
+    )
+    rows = kernel.reshape(-1, kernel.shape[-1])
+    scale, shift, skip, taps = affine_and_taps or (1, 0, None, np.ones((3, 3, 1, 1)))
+    before = scale * x + shift + (0 if skip is None else skip)
+    opened = before > 0 if kind in SEPARABLE else np.ones_like(x)
+    seen = np.pad(before * opened, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    dseen = np.zeros_like(seen)
+    taps = taps.reshape(9, -1)
+    if kind == "dense":
+        columns = np.concatenate(windows(seen, 1), axis=-1)
+    elif kind == "pointwise":
+        columns = windows(seen, stride)[4]
+    else:
+        columns = sum(w * tap for w, tap in zip(windows(seen, stride), taps, strict=True))
+    z = columns @ rows
+    g = dz + dsums[0] + 2 * z * dsums[1]
+    dcolumns = g @ rows.T
+    if kind == "dense":
+        for w, part in zip(windows(dseen, 1), np.split(dcolumns, 9, axis=-1), strict=True):
+            w += part
+    elif kind == "pointwise":
+        windows(dseen, stride)[4][...] = dcolumns
+    else:
+        for w, tap in zip(windows(dseen, stride), taps, strict=True):
+            w += tap * dcolumns
+    dx = (dseen[:, 1:-1, 1:-1] + (dkept[0] if dkept else 0)) * opened
+    dkernel = np.einsum("bhwk,bhwf->kf", columns, g).reshape(kernel.shape)
+    sums = np.stack([z.sum((0, 1, 2)), (z * z).sum((0, 1, 2))])
+    if kind not in SEPARABLE:
+        return z, sums, dx, dkernel
+    kept = [seen[:, 1:-1, 1:-1]] if dkept else []
+    dskip = [] if skip is None else [dx]
+    dtaps = [(w * dcolumns).sum((0, 1, 2)) for w in windows(seen, stride)]
+    dtaps = np.reshape(dtaps, (3, 3, 1, -1))
+    daffine = (dx * x).sum((0, 1, 2)), dx.sum((0, 1, 2))
+    return z, sums, *kept, dx * scale, *daffine, *dskip, dtaps, dkernel
 
 
 def error(actual, expected):

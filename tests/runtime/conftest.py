@@ -35,7 +35,7 @@ def tiny() -> Config:
             augment=dataclasses.replace(AugmentConfig(), shift_scale_rotate=0.0, ricap=0.0),
             optim=OptimConfig(learning_rate=0.1, warmup=0.1, ema_decay=0.9),
             train=TrainConfig(epochs=4, batch_size=20, chunk_steps=5, patience=0),
-            eval=EvalConfig(batch_size=64),
+            eval=EvalConfig(batch_size=64, tta="flip"),
         )
     )
 

@@ -91,6 +91,7 @@ def test_the_batches_can_be_watched(tiny, variables, images):
 
 
 def test_all_views(tiny, variables, images):
+    tiny = tiny.replace(eval={"tta": "full"})
     found = score_variables(tiny, variables, images, all_views=True)
     assert list(found["views"]) == ["none", "flip", "full"]
     for mode, figures in found["views"].items():

@@ -124,7 +124,9 @@ def test_its_answers_are_those_of_the_exported_network(taught, teacher):
 def test_a_wide_teacher(light, tmp_path):
     """Whose convolutions are of another kind than its student's."""
     wide = light.replace(
-        model={"architecture": "wide", "stages": (4,), "blocks": 1}, train={"epochs": 1}
+        model={"architecture": "wide", "stages": (4,), "blocks": 1},
+        train={"epochs": 1},
+        eval={"tta": "none"},
     )
     stop(wide, tmp_path / "wide", chunks=1)
     own = train(wide, tmp_path / "wide")

@@ -97,11 +97,11 @@ def test_finished_ones_are_left_alone(together, runs):
     assert [results(together, i) for i in range(2)] == before
 
 
-def test_patience_of_each(tiny, tmp_path):
+def test_patience_of_each(light, tmp_path):
     """One that learns nothing is over early; the other goes on."""
     train_ = {"patience": 1, "epochs": 3}
-    still = tiny.replace(train=train_, optim={"learning_rate": 1e-12, "ema_decay": 0.0})
-    moves = tiny.replace(train=train_, optim={"ema_decay": 0.0})
+    still = light.replace(train=train_, optim={"learning_rate": 1e-12, "ema_decay": 0.0})
+    moves = light.replace(train=train_, optim={"ema_decay": 0.0})
     found = [Run(still, tmp_path / "still"), Run(moves, tmp_path / "moves")]
     assert train_together(found) == {}
     for run in found:  # each ends where its own history has it end

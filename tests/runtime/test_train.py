@@ -105,8 +105,8 @@ def test_the_test_set_is_scored_once(tiny, tmp_path, monkeypatch):
     assert scored == ["test"]
 
 
-def test_checkpoints_every_few_epochs(tiny, tmp_path):
-    config = tiny.replace(
+def test_checkpoints_every_few_epochs(light, tmp_path):
+    config = light.replace(
         data={"validation_examples": 0},
         train={"epochs": 5, "checkpoint_every": 2, "keep_checkpoints": 9},
     )

@@ -1,12 +1,11 @@
 """A small network, its optimiser, images and states."""
 
-import dataclasses
-
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from step_cases import BATCH, CLASSES, CONFIG, COUNT, KEY, LIGHT, SIDE, STEPS
+from step_cases import BATCH, CLASSES, CONFIG, COUNT, KEY, MIXED, SIDE, STEPS
 
 from cifar_jax import optim, state, steps
 from cifar_jax.models import SeparableResNet
@@ -36,8 +35,7 @@ def start(model, tx):
 
 @pytest.fixture(scope="module")
 def train_step(model, tx):
-    mixed = dataclasses.replace(LIGHT.augment, cutmix=0.6)
-    return steps.make_train_step(model.apply, tx, dataclasses.replace(LIGHT, augment=mixed))
+    return steps.make_train_step(model.apply, tx, MIXED)
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +46,10 @@ def jitted_step(train_step):
 @pytest.fixture(scope="module")
 def chunk(train_step):
     return jax.jit(steps.make_train_chunk(train_step, batch_size=BATCH, steps=STEPS))
+
+
+@pytest.fixture(scope="module")
+def half_chunk(train_step):
+    """Half an epoch; it may be traced once."""
+    half = steps.make_train_chunk(train_step, batch_size=BATCH, steps=STEPS // 2)
+    return jax.jit(chex.assert_max_traces(half, 1))

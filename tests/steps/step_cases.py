@@ -24,6 +24,7 @@ OFF = AugmentConfig(
     cutmix=0.0,
 )
 LIGHT = dataclasses.replace(CONFIG, augment=dataclasses.replace(OFF, flip=0.5))  # compiles quickly
+MIXED = dataclasses.replace(LIGHT, augment=dataclasses.replace(LIGHT.augment, cutmix=0.6))
 KEY = jax.random.key(0)
 
 

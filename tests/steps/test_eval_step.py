@@ -1,5 +1,6 @@
 """One step of evaluation."""
 
+import functools
 import re
 
 import jax
@@ -17,10 +18,20 @@ def padded(images):
     return pixels, labels, jnp.arange(BATCH) < BATCH - 3
 
 
-def test_evaluation_of_a_masked_batch(model, start, padded):
+@pytest.fixture(scope="module")
+def step_of(model):
+    """The compiled step of one mode."""
+
+    @functools.cache
+    def make(mode):
+        return jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, modes=(mode,)))
+
+    return make
+
+
+def test_evaluation_of_a_masked_batch(model, step_of, start, padded):
     pixels, labels, mask = padded
-    step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment))
-    found = step(start.variables, padded)["none"]
+    found = step_of("none")(start.variables, padded)["none"]
     seen = augment.normalize(
         steps.to_float(pixels), mean=CONFIG.augment.mean, std=CONFIG.augment.std
     )
@@ -41,12 +52,11 @@ def test_evaluation_multiplies_in_float32(model, start, padded):
     assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST") > 3
 
 
-def test_views_are_averaged_as_probabilities(model, start, padded):
+def test_views_are_averaged_as_probabilities(step_of, start, padded):
     pixels, labels, mask = padded
 
     def probabilities(mode, pixels):
-        step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, modes=(mode,)))
-        return step(start.variables, (pixels, labels, mask))[mode]["probabilities"]
+        return step_of(mode)(start.variables, (pixels, labels, mask))[mode]["probabilities"]
 
     both = (probabilities("none", pixels) + probabilities("none", pixels[:, :, ::-1])) / 2
     np.testing.assert_allclose(probabilities("flip", pixels), both, rtol=1e-4, atol=1e-7)
@@ -54,14 +64,13 @@ def test_views_are_averaged_as_probabilities(model, start, padded):
     np.testing.assert_allclose(total, mask.astype(jnp.float32), rtol=1e-5)
 
 
-def test_modes_at_once_are_each_by_itself_and_share_their_views(model, start, padded):
+def test_modes_at_once_are_each_by_itself_and_share_their_views(model, step_of, start, padded):
     modes = ("none", "flip", "full")
     together = steps.make_eval_step(model.apply, CONFIG.augment, modes=modes)
     found = jax.jit(together)(start.variables, padded)
     assert set(found) == set(modes)
     for mode in modes:
-        alone = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment, modes=(mode,)))
-        for name, values in alone(start.variables, padded)[mode].items():
+        for name, values in step_of(mode)(start.variables, padded)[mode].items():
             np.testing.assert_allclose(found[mode][name], values, rtol=1e-5, atol=1e-7)
     text = str(jax.make_jaxpr(together)(start.variables, padded))
     assert re.findall(r"\blength=(\d+)", text) == ["8"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from step_cases import BATCH, CLASSES, CONFIG, KEY, LIGHT, OFF, SIDE, STEPS, first_batch
+from step_cases import BATCH, CLASSES, CONFIG, KEY, LIGHT, MIXED, OFF, SIDE, STEPS, first_batch
 
 from cifar_jax import augment, optim, state, steps
 from cifar_jax.config import DistillConfig
@@ -48,7 +48,7 @@ def test_one_step_against_its_parts(model, tx, start, images):
         smooth = 0.9 * targets + 0.01
         return -(smooth * jax.nn.log_softmax(logits)).sum() / BATCH, updated["batch_stats"]
 
-    (loss, stats), gradient = jax.value_and_grad(loss_fn, has_aux=True)(start.params)
+    (loss, stats), gradient = jax.jit(jax.value_and_grad(loss_fn, has_aux=True))(start.params)
     updates, _ = tx.update(gradient, start.opt_state, start.params)
     params = jax.tree.map(lambda p, u: p + u, start.params, updates)
     chex.assert_trees_all_close(new.params, params, rtol=1e-4, atol=1e-6)
@@ -203,13 +203,12 @@ def test_training_learns_the_images(model, images):
     assert accuracies[-1] > 0.8
 
 
-def test_a_packed_state_takes_the_same_step(model, tx, start, images):
+def test_a_packed_state_takes_the_same_step(model, tx, start, images, jitted_step):
     """Vectors in place of trees: the same sums, but for the order of those of the global norm."""
     layout = state.Layout.of(start)
-    packed_step = jax.jit(steps.make_train_step(layout.apply(model.apply), tx, LIGHT))
+    packed_step = jax.jit(steps.make_train_step(layout.apply(model.apply), tx, MIXED))
     packed, metrics = packed_step(layout.pack(start), KEY, first_batch(images))
     assert packed.params.shape == packed.ema_params.shape == (610,)
-    step = jax.jit(steps.make_train_step(model.apply, tx, LIGHT))
-    expected, sums = step(start, KEY, first_batch(images))
+    expected, sums = jitted_step(start, KEY, first_batch(images))
     chex.assert_trees_all_close(layout.unpack(packed), expected, rtol=1e-4, atol=1e-5)
     chex.assert_trees_all_close(metrics, sums, rtol=1e-5)
