@@ -1,6 +1,7 @@
 """Compile a recipe's loop for an H100 on a machine without one, to see that its compiler takes it.
 
-Usage: python benchmarks/compile_for_gpu.py [--recipe 200k] [--members 1] [--text FILE] [FIELDS]
+Usage: python benchmarks/compile_for_gpu.py [--recipe 200k] [--members 1] [--text FILE] [--json]
+    [FIELDS]
 
 Prints the number of fusions, and the bytes that the kernels of a step read and write (traffic.py).
 Needs jax[cuda13] (or cuda12), whose compiler works without a driver when it is told about the
@@ -8,6 +9,7 @@ device. It cannot time what it chooses from there, so a program made on the devi
 FIELDS are those of the config, as in --model.dtype bfloat16. A teacher has to be named there.
 """
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,12 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
-from measure import UNTAUGHT, Parser, positive, refuse
+from measure import UNTAUGHT, Parser, header, positive, refuse
 from traffic import memory_bytes
 
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError
+from cifar_jax.runtime import environment
 from cifar_jax.runtime.members import Members
 from cifar_jax.runtime.trainer import Trainer
 
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="200k", help="a file in configs/, without .py")
     parser.add_argument("--members", type=positive, default=1, help="seeds side by side, by vmap")
     parser.add_argument("--text", type=Path, help="write the compiled program here")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, not a line")
     options, fields = parser.parse_known_args()
     jax.config.update("jax_platforms", "cpu")  # what is computed here, as the members' keys
     path = Path(__file__).parents[1] / f"configs/{options.recipe}.py"
@@ -79,11 +83,23 @@ def main() -> None:
     seconds, text = time.perf_counter() - started, program.as_text() or ""
     if options.text:
         options.text.write_text(text)
-    moved = memory_bytes(text) / trainer.chunk_steps
+    report = header("compile_for_gpu") | {
+        "config": options.recipe,
+        "dtype": config.model.dtype,
+        "teacher": config.distill.teacher,
+        "side_by_side": options.members,
+        "device": topology.devices[0].device_kind,
+        "fusions": text.count(" fusion("),
+        "bytes_a_step": memory_bytes(text) // trainer.chunk_steps,
+        "versions": environment.versions(),
+    }
+    if options.json:
+        print(json.dumps(report))
+        return
     print(
         f"{options.recipe}, {config.model.dtype}, {options.members} side by side: compiled for "
-        f"{topology.devices[0].device_kind} in {seconds:.0f} s, {text.count(' fusion(')} fusions; "
-        f"a step reads and writes {moved / 1e9:.2f} GB"
+        f"{report['device']} in {seconds:.0f} s, {report['fusions']} fusions; "
+        f"a step reads and writes {report['bytes_a_step'] / 1e9:.2f} GB"
     )
 
 

@@ -7,16 +7,17 @@ CPU cores had not finished an epoch in 51 minutes, beside tests. Several seeds a
 trained one after another (--side-by-side 1); side by side they have not been tried. Without images
 that are held out (the command without its option) it can teach only students that hold none out.
 
-Measured 2026-11-27 on one NVIDIA H200, jax 0.11.2, bfloat16, seed 0 only:
+Trained 2026-11-27 on one NVIDIA H200, jax 0.11.2, bfloat16, seed 0 only:
 
     python main.py --config configs/wide_teacher.py --model.dtype bfloat16 \
         --eval.batch-size 1000 --data.validation-examples 5000 --train.checkpoint-every 50
 
 Epoch 91, averaged weights, no test-time augmentation: 95.00 % on the test set (n = 1), in 74
-seconds. The GPU had to be given back in epoch 94 of 100, so the run was ended with its checkpoint
-of epoch 91, the best of the 93 on validation (95.36 %); all 100 epochs have not been run. JSON:
-results/2026-11-27-h200-wide-teacher. It is pretrained/wide_teacher. What its students gain has not
-been measured. The recipe is a usual one, and no other was tried.
+seconds. The GPU had to be given back in epoch 94 of 100, so the run was ended, and scored, on two
+CPU cores with its checkpoint of epoch 91, the best on validation (95.36 %) of those whose figures
+were kept; all 100 epochs have not been run. JSON: results/2026-11-27-h200-wide-teacher. It is
+pretrained/wide_teacher. What its students gain has not been measured. The recipe is a usual one,
+and no other was tried.
 """
 
 from cifar_jax.config import (

@@ -223,7 +223,7 @@ show(
 # %% [markdown]
 # ## From here
 #
-# - `python main.py --config configs/200k_quick.py` trains the network above, in about eight minutes
-#   on two CPU cores.
+# - `python main.py --config configs/200k_quick.py` trains the network above, in eight to ten
+#   minutes on two CPU cores.
 # - `docs/api.md` has the functions, `docs/gallery.md` the augmentations, `docs/recipes.md` what
 #   helps accuracy and what hurts.
