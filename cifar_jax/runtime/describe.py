@@ -59,7 +59,10 @@ def _percent(share: float | None) -> str:
 
 
 def describe_sweep(found: dict[str, Any]) -> str:
-    """The table of a sweep: a row a seed, then mean, standard deviation and 95 % interval."""
+    """The table of a sweep: a row a seed, then mean, standard deviation and 95 % interval.
+
+    Below it, what was changed in the config of a run that had begun.
+    """
     columns = {
         "averaged": "ema_test_accuracy",
         "plain": "test_accuracy",
@@ -75,6 +78,12 @@ def describe_sweep(found: dict[str, Any]) -> str:
             label = {"low": "95 % from", "high": "95 % to"}.get(title, title)
             seconds = f"{found['seconds'][title]:12.0f}" if title in ("mean", "std") else ""
             lines.append(f"{label:15}" + "".join(f"{v:12.2%}" for v in values) + seconds)
+    lines += [
+        f"seed {run['seed']}: config changed at step {change['step']}: "
+        f"{change['field']}: {change['old']} -> {change['new']}"
+        for run in found["runs"]
+        for change in run["config_changes"] or ()
+    ]
     return "\n".join(lines)
 
 

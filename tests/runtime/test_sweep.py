@@ -135,6 +135,9 @@ def test_ended_early(light, tmp_path, side_by_side):
     assert [run["config_changes"] for run in found["runs"]] == (
         [[change], []] if side_by_side == 1 else [[change], [change]]
     )
+    told = [line for line in describe_sweep(found).splitlines() if "config changed" in line]
+    assert told[0] == "seed 3: config changed at step 15: train.epochs: 4 -> 2"
+    assert len(told) == side_by_side
 
 
 GRID = {"optim.learning-rate": ["0.1", "1e6"], "model.stem": ["8", "12"]}
