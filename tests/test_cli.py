@@ -202,17 +202,8 @@ def test_report_and_compare(smoke, run_here, tmp_path):
 
 
 def test_sweep(run_here, tmp_path):
-    words = (
-        "sweep",
-        "--config",
-        "tests/faults/tiny.py",
-        "--workdir",
-        tmp_path,
-        "--seeds",
-        "0",
-        "1",
-    )
-    words += ("--train.epochs", "1")
+    words = ["sweep", "--config", "tests/faults/tiny.py", "--workdir", tmp_path]
+    words += ["--train.epochs", "1", "--seeds", "0", "1"]
     done = run_here(*words)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

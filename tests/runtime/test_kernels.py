@@ -243,7 +243,6 @@ def test_the_command_refuses_in_one_line(tmp_path):
 
 COMPUTE = """
 import jax
-import platformdirs
 from cifar_jax.models import SeparableResNet
 from cifar_jax.runtime import kernels
 lanes, missing = kernels.load()
