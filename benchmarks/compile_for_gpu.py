@@ -94,7 +94,7 @@ def main() -> None:
         "versions": environment.versions(),
     }
     if options.json:
-        print(json.dumps(report))
+        print(json.dumps(report, allow_nan=False))
         return
     print(
         f"{options.recipe}, {config.model.dtype}, {options.members} side by side: compiled for "

@@ -20,6 +20,8 @@ from PIL import Image
 import cifar_jax
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data import CLASS_NAMES, DataError, make_synthetic
+from cifar_jax.errors import ConfigError
+from cifar_jax.runtime import sweep
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ("--config", "configs/smoke.py")
@@ -215,6 +217,23 @@ def test_sweep(run_here, tmp_path):
     assert f"mean           {found['ema_test_accuracy']['mean']:12.2%}" in done.stdout
     again = run_here(*words)
     assert again.stdout.splitlines()[-8:] == lines[-8:]
+
+
+@pytest.mark.parametrize("grid", [(), ("--grid", "optim.momentum=0.8,0.9")])
+def test_options_of_a_sweep(run_here, monkeypatch, tmp_path, grid):
+    asked = []
+
+    def refuse(*arguments, **options):
+        asked.append(options)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(sweep, "sweep_grid" if grid else "sweep", refuse)
+    words = ["sweep", *SMOKE, "--workdir", tmp_path, *grid]
+    for more in ([], ["--allow-config-change", "--side-by-side", "3", "--log", "tensorboard"]):
+        assert run_here(*words, *more).stderr == "main.py: enough\n"
+    names = ("allow_config_change", "side_by_side", "log")
+    found = [tuple(options[name] for name in names) for options in asked]
+    assert found == [(False, None, []), (True, 3, ["tensorboard"])]
 
 
 def test_every_field_has_a_comment():

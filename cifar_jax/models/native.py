@@ -1,4 +1,4 @@
-"""The convolutions in C++ for a CPU, see native.cc: about twice as fast as the plain ones.
+"""The convolutions in C++ for a CPU, see native.cc: twice as fast as the plain ones.
 
 Activations are float32 [G, C, H, W, lanes], G groups of as many images as one vector of the
 processor has numbers. The operations are those of :class:`cifar_jax.models.plain.Convolutions`,

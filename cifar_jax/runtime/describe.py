@@ -1,6 +1,6 @@
 """The figures of runs, sweeps and evaluations as lines and tables for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +78,24 @@ def describe_sweep(found: dict[str, Any]) -> str:
             label = {"low": "95 % from", "high": "95 % to"}.get(title, title)
             seconds = f"{found['seconds'][title]:12.0f}" if title in ("mean", "std") else ""
             lines.append(f"{label:15}" + "".join(f"{v:12.2%}" for v in values) + seconds)
-    lines += [
-        f"seed {run['seed']}: config changed at step {change['step']}: "
-        f"{change['field']}: {change['old']} -> {change['new']}"
-        for run in found["runs"]
-        for change in run["config_changes"] or ()
-    ]
+    for run in found["runs"]:
+        lines += _changed(f"seed {run['seed']}", run["config_changes"])
     return "\n".join(lines)
 
 
+def _changed(name: str, changes: Sequence[dict[str, Any]] | None) -> list[str]:
+    return [
+        f"{name}: config changed at step {change['step']}: "
+        f"{change['field']}: {change['old']} -> {change['new']}"
+        for change in changes or ()
+    ]
+
+
 def describe_grid(found: dict[str, Any]) -> str:
-    """The table of a grid: a row a point, its validation accuracy, and the best of all marked."""
+    """The table of a grid: a row a point, its validation accuracy, and the best of all marked.
+
+    Below it, what was changed in the configs of runs that had begun.
+    """
     rows = found["points"]
     width = max(len(row["folder"]) for row in rows)
     means = [row[VALIDATION]["mean"] for row in rows if not row["failed"]]
@@ -103,4 +110,6 @@ def describe_grid(found: dict[str, Any]) -> str:
         lines.append(
             f"{row['folder']:{width}}{of_it['mean']:12.2%}{std:>12}{of_it['n']:5}{best}".rstrip()
         )
+    for row in rows:
+        lines += _changed(row["folder"], row["config_changes"])
     return "\n".join(lines)

@@ -109,7 +109,8 @@ def sweep_grid(
 
     Returns:
       What grid.json holds: fields, seeds, and of each point its values, its folder, a summary of
-      the validation accuracy of the averaged weights, and why it failed, if it has.
+      the validation accuracy of the averaged weights, what was changed in the configs of runs that
+      had begun, and why it failed, if it has.
 
     Raises:
       ConfigError: for a grid without values or of a field that is a tuple, or a config without
@@ -143,11 +144,14 @@ def sweep_grid(
     for values, where, own in points:
         why = next((failed[run.folder] for run in own if run.folder in failed), None)
         row = {"values": values, "folder": where.name, "failed": why, VALIDATION: None}
+        row["config_changes"] = []
         if why is None:
             found = _gather(own, command)
             write_json(where / "sweep.json", found)
             row["accuracies"] = [run[VALIDATION] for run in found["runs"]]
             row[VALIDATION] = summarize(row["accuracies"])
+            changed = (run["config_changes"] or () for run in found["runs"])
+            row["config_changes"] = list(itertools.chain.from_iterable(changed))
         rows.append(row)
     found = {"command": command, "grid": dict(grid), "seeds": list(seeds), "points": rows}
     write_json(folder / "grid.json", found)

@@ -1,6 +1,7 @@
 """Where the CUDA plugin is, a program compiles; where it is not, the script says so in a line."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,10 @@ def test_the_smallest_recipe():
         assert done.returncode == 0, done.stderr
         assert "compiled for NVIDIA H100" in done.stdout
         assert 0 < float(done.stdout.split("writes ")[1].removesuffix(" GB\n")) < 10
+        report = json.loads(run("--recipe", "smoke", "--json").stdout)
+        assert report["device"].startswith("NVIDIA H100")
+        assert report["fusions"] > 0
+        assert 0 < report["bytes_a_step"] < 1e10
     else:
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()

@@ -42,6 +42,7 @@ print(first, then, measure.peak_rss())
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True)
     first, then, last = map(int, done.stdout.split())
     assert min(then, last) > 2 * first > 2**21
+    assert first < 2**28
 
 
 def test_table_has_columns(module):

@@ -105,7 +105,7 @@ def rest(folder: Path) -> list[dict[str, Any]]:
 
     pictures.draw_pictures = lambda *_: None
     (workdir,) = (path for path in folder.glob("run*") if path.name != f"run{jax.device_count()}")
-    return train(taught(folder), workdir)["environment_changes"]
+    return train(CONFIG, workdir)["environment_changes"]
 
 
 def first_epoch(folder: Path) -> None:
@@ -119,7 +119,7 @@ def first_epoch(folder: Path) -> None:
 
     Progress.line = stop_after_first
     try:
-        train(taught(folder), folder / f"run{jax.device_count()}")
+        train(CONFIG, folder / f"run{jax.device_count()}")
     except KeyboardInterrupt:
         return
     finally:

@@ -140,6 +140,24 @@ def test_ended_early(light, tmp_path, side_by_side):
     assert len(told) == side_by_side
 
 
+def test_a_sweep_with_a_finished_run_is_not_ended_early(swept, light):
+    seeds = [int(path.name.removeprefix("seed")) for path in swept[0].glob("seed*")]
+    message = r"holds a finished run, which does not go on \(train\.epochs: 2 -> 1\)"
+    with pytest.raises(ConfigError, match=message):
+        sweep(light.replace(train={"epochs": 1}), seeds, swept[0], allow_config_change=True)
+
+
+def test_a_grid_is_ended_early(light, tmp_path):
+    grid = {"optim.momentum": ["0.8"]}
+    stop_in_chunk(1, lambda asked: sweep_grid(light, grid, [3], tmp_path, stop=asked))
+    fewer = light.replace(train={"epochs": 1})
+    found = sweep_grid(fewer, grid, [3], tmp_path, allow_config_change=True)
+    (row,) = found["points"]
+    assert row["config_changes"] == [{"step": 5, "field": "train.epochs", "old": 4, "new": 1}]
+    text = "optim.momentum=0.8: config changed at step 5: train.epochs: 4 -> 1"
+    assert describe_grid(found).splitlines()[-1] == text
+
+
 GRID = {"optim.learning-rate": ["0.1", "1e6"], "model.stem": ["8", "12"]}
 
 
