@@ -83,7 +83,7 @@ def main() -> None:
     seconds, text = time.perf_counter() - started, program.as_text() or ""
     if options.text:
         options.text.write_text(text)
-    report = header("compile_for_gpu") | {
+    report: dict[str, Any] = header("compile_for_gpu") | {
         "config": options.recipe,
         "dtype": config.model.dtype,
         "teacher": config.distill.teacher,
