@@ -79,13 +79,14 @@ def describe_sweep(found: dict[str, Any]) -> str:
             seconds = f"{found['seconds'][title]:12.0f}" if title in ("mean", "std") else ""
             lines.append(f"{label:15}" + "".join(f"{v:12.2%}" for v in values) + seconds)
     for run in found["runs"]:
-        lines += _changed(f"seed {run['seed']}", run["config_changes"])
+        lines += [f"seed {run['seed']}: {line}" for line in describe_changes(run["config_changes"])]
     return "\n".join(lines)
 
 
-def _changed(name: str, changes: Sequence[dict[str, Any]] | None) -> list[str]:
+def describe_changes(changes: Sequence[dict[str, Any]] | None) -> list[str]:
+    """A line for each of ``config_changes``, in results that have them."""
     return [
-        f"{name}: config changed at step {change['step']}: "
+        f"config changed at step {change['step']}: "
         f"{change['field']}: {change['old']} -> {change['new']}"
         for change in changes or ()
     ]
@@ -111,5 +112,5 @@ def describe_grid(found: dict[str, Any]) -> str:
             f"{row['folder']:{width}}{of_it['mean']:12.2%}{std:>12}{of_it['n']:5}{best}".rstrip()
         )
     for row in rows:
-        lines += _changed(row["folder"], row["config_changes"])
+        lines += [f"{row['folder']}: {line}" for line in describe_changes(row["config_changes"])]
     return "\n".join(lines)

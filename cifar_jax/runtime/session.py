@@ -10,6 +10,7 @@ from typing import Any
 from cifar_jax.config import Config, from_dict, to_dict
 from cifar_jax.runtime import checkpoint, cluster, environment
 from cifar_jax.runtime.compatibility import check_resumable, differences
+from cifar_jax.runtime.describe import describe_changes
 from cifar_jax.runtime.finite import require_finite, require_finite_weights
 from cifar_jax.runtime.history import Row, describe, out_of_patience, selected, selected_step
 from cifar_jax.runtime.inputs import ImageSet, Inputs
@@ -88,11 +89,7 @@ class Session:
         """What differs from an uninterrupted run; ``whole`` has the steps of good checkpoints."""
         if self.last is None:
             return []
-        notes = [
-            f"config changed at step {change['step']}: "
-            f"{change['field']}: {change['old']} -> {change['new']}"
-            for change in self.config_changes
-        ]
+        notes = describe_changes(self.config_changes)
         for change in differences(self.saved["environment"], self.environment):
             self.environment_changes.append({"step": self.step, "change": change})
         if self.environment_changes:

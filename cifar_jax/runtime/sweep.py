@@ -144,7 +144,7 @@ def sweep_grid(
     for values, where, own in points:
         why = next((failed[run.folder] for run in own if run.folder in failed), None)
         row = {"values": values, "folder": where.name, "failed": why, VALIDATION: None}
-        row["config_changes"] = []
+        row["config_changes"] = []  # of its runs, in the order of the seeds
         if why is None:
             found = _gather(own, command)
             write_json(where / "sweep.json", found)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conv_cases import draw
 
 from cifar_jax import optim, state, steps
 from cifar_jax.config import AugmentConfig, Config
@@ -29,16 +30,7 @@ IMAGES = jax.random.normal(KEY, (24, 16, 16, 3))  # a group and a half
 
 
 def draw_variables(model):
-    """Of which none is constant; scales and variances are positive."""
-    generator = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        if path[-1].key in ("scale", "var"):
-            return jnp.asarray(generator.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
-        std = 0.2 if leaf.ndim == 1 else np.sqrt(2 / np.prod(leaf.shape[:-1]))
-        return jnp.asarray(generator.normal(0, std, leaf.shape), leaf.dtype)
-
-    return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(model.init, KEY, IMAGES[:1]))
+    return draw(jax.eval_shape(model.init, KEY, IMAGES[:1]))
 
 
 def apply(model, variables, images, *, train=False):
