@@ -1,6 +1,7 @@
 """The command line: words to options, failures to one line and a status."""
 
 import argparse
+import difflib
 import io
 import shlex
 import signal
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from cifar_jax.commands import COMMANDS
-from cifar_jax.commands.command import Command, refuse_misspelt
+from cifar_jax.commands.command import FIELDS, Command, refuse_misspelt
 from cifar_jax.commands.console import drop_output, note, tell
 from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
@@ -32,7 +33,11 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     name = words.pop(0) if words and not words[0].startswith("-") else "train"
     if name not in COMMANDS:
-        note(f"{name}: no such command; there are {', '.join(COMMANDS)}")
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+        if name.endswith(".py"):
+            hint = f"did you mean --config {name}?"
+        note(f"{name}: no such command; {hint}")
         return 2
     parser, command = _parser(name), shlex.join(["python", "main.py", *argv])
     try:
@@ -78,7 +83,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
 def _help(parser: argparse.ArgumentParser, command: Command, options: argparse.Namespace) -> None:
     others = "".join(f"\n  {name:13}{each.about}" for name, each in COMMANDS.items())
     print(f"{parser.format_help()}\ncommands:{others}")
-    if not command.fields:
+    if command.fields != FIELDS:  # it takes few or none, which it names
         return
     print("\nfields of the config:\n")
     path = getattr(options, "config", None)

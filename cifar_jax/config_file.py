@@ -32,11 +32,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config()
+        config = module.get_config() if hasattr(module, "get_config") else None
     except Exception as error:  # whatever the user's file raises is the user's to read
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: {type(error).__name__}: {reason}") from error
     if not isinstance(config, Config):
-        raise ConfigError(f"{path}: get_config() must return a Config, not {config!r:.60}")
+        needed = "must have a function get_config() that returns a Config"
+        raise ConfigError(f"{path}: {needed}, not {config!r:.60}")
     check_sections(config)
     return validate(override(config, overrides))

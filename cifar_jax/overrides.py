@@ -6,13 +6,15 @@ import difflib
 import io
 import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
 from cifar_jax.errors import ConfigError
+from cifar_jax.ranges import requirement
 
 T = TypeVar("T")
+SHORT = {"lr": "learning-rate", "wd": "weight-decay"}  # what other programs call a field
 
 
 def override(config: T, words: Sequence[str]) -> T:
@@ -35,16 +37,46 @@ def override(config: T, words: Sequence[str]) -> T:
     except SystemExit:  # tyro has printed a box: a title, a rule, the message, a rule, help
         box = re.sub(r"[│|╭╮╰╯+\s]+", " ", said.getvalue())
         title, message, *_ = re.split(r" *[-─]{4,} *", box.strip(" -─"))
-        raise ConfigError(message.removeprefix(title).strip()) from None
+        raise ConfigError(_refusal(config, words, message.removeprefix(title).strip())) from None
     if unknown:
         name = unknown[0].split("=")[0]
-        near = difflib.get_close_matches(
-            name.replace("_", "-"), options_of(config), n=1, cutoff=0.5
-        )
-        hint = f"; did you mean {near[0]}?" if near else "; --help lists every field"
+        near = _nearest(name, options_of(config))
+        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists every field"
         shown = name if name.isprintable() else repr(name)
-        raise ConfigError(f"{shown}: no such option{hint}")
+        raise ConfigError(f"{shown}: no such option; {hint}")
     return config
+
+
+def _refusal(config: Any, words: Sequence[str], message: str) -> str:
+    """In place of tyro's message about a value: the option, the requirement and the value."""
+    if not (found := re.search(r"--([\w-]+)\.([\w-]+)", message)):
+        return message
+    option, section, field = found[0], *(name.replace("-", "_") for name in found.groups())
+    needed = requirement(get_type_hints(type(getattr(config, section)), include_extras=True)[field])
+    given, values = False, list[str]()
+    for word in words:
+        name, _, value = word.partition("=")
+        if name.startswith("--"):
+            given = name.replace("_", "-") == option
+            values = ([value] if value else []) if given else values
+        elif given:
+            values.append(word)
+    if not values:
+        return f"{option} must be followed by {needed}"
+    return f"{option} must be {needed}, not {' '.join(values)!r:.40}"
+
+
+def _nearest(name: str, options: Sequence[str]) -> list[str]:
+    """The options that may be meant: of that field, of a part of its name, or of the nearest."""
+    section, _, field = name.removeprefix("--").replace("_", "-").rpartition(".")
+    field = SHORT.get(field, field)
+    if same := [option for option in options if option.endswith(f".{field}")]:
+        return same
+    own = [option for option in options if option.startswith(f"--{section}.")] or options
+    if parts := [option for option in own if field in option.partition(".")[2].split("-")]:
+        return parts
+    by_field = {option.partition(".")[2]: option for option in reversed(own)}
+    return [by_field[each] for each in difflib.get_close_matches(field, by_field, 1, cutoff=0.7)]
 
 
 def print_fields(config: Any, prog: str) -> None:

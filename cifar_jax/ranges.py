@@ -34,6 +34,16 @@ CountOrOff = Annotated[int, Range(0, 2**31 - 1)]
 Seed = Annotated[int, Range(0, 2**31 - 1)]
 
 
+def requirement(hint: Any) -> str:
+    """What the words of a command line for a field of this type must be, as ``a whole number``."""
+    if get_origin(hint) is tuple:
+        return "numbers separated by spaces"
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(get_args(hint))}"
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return {int: "a whole number", float: "a number", bool: "True or False"}.get(kind, "text")
+
+
 def check_fields(section: str, fields: Any) -> None:
     """Check each field of a dataclass against its type and :class:`Range`.
 

@@ -1,7 +1,7 @@
 """The sections of a config: frozen dataclasses with units and ranges. Imports no jax.
 
-Each field says its unit in the comment beside it, and its range in its type; ``--help`` prints
-both.
+Each field says its unit in the comment beside it, which ``--help`` prints, and its range in its
+type, which the message about a value outside of it names.
 """
 
 import dataclasses

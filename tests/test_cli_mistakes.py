@@ -7,6 +7,7 @@ import pytest
 from test_cli import SMOKE, run
 
 from cifar_jax.config import Config
+from cifar_jax.runtime import compatibility
 
 
 def assert_refused(done, message):
@@ -74,6 +75,8 @@ def assert_refused(done, message):
             "--eval.batch-siz: no such option; did you mean --eval.batch-size?",
         ),
         ("predict --verbose README.md --weights x", "--verbose: no such option; --help lists"),
+        ("fit --config configs/200k.py", "fit: no such command; there are train, sweep, eval"),
+        ("configs/200k.py", "no such command; did you mean --config configs/200k.py?"),
         ("--confg configs/200k.py", "--confg: no such option; did you mean --config?"),
         ("sweep --confg=configs/200k.py", "--confg: no such option; did you mean --config?"),
         ("eval --weigths pretrained/200k", "--weigths: no such option; did you mean --weights?"),
@@ -110,7 +113,7 @@ def test_mistakes_are_one_line_and_exit_2(run_here, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("trian --config configs/200k.py", "trian: no such command; there are train, sweep"),
+        ("trian --config configs/200k.py", "trian: no such command; did you mean train?"),
         ("eval --weights nowhere", "nowhere/card.json: cannot be read: No such file"),
         ("train --config configs/smoke.py --distributed", "the processes do not meet"),
     ],
@@ -134,7 +137,7 @@ def test_an_unusable_workdir(tmp_path):
     assert_refused(done, "cannot be a workdir: Not a directory")
 
 
-COMMANDS = ("train", "sweep", "eval", "predict", "import-torch", "summary", "data")
+COMMANDS = ("train", "sweep", "import-torch", "summary", "data")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -145,6 +148,18 @@ def test_help_lists_every_field(run_here, command):
     for section in dataclasses.fields(Config):
         for field in dataclasses.fields(getattr(Config(), section.name)):
             assert f"--{section.name}.{field.name.replace('_', '-')}" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["eval", "predict"])
+def test_help_names_the_fields_that_a_network_leaves_open(run_here, command):
+    words = " ".join(run_here(command, "--help").stdout.split())
+    sentence = words.partition("Of the config, ")[2].partition(" can follow.")[0]
+    fields = {word.strip(",").replace("-", "_").lstrip("_") for word in sentence.split()} - {"and"}
+    accepted = {"data.source", "eval.tta"} | compatibility.FREE
+    of_training = {"train.checkpoint_every", "train.keep_checkpoints"}
+    of_the_command = {"eval.tta"} if command == "predict" else set()  # its own --tta
+    assert fields == accepted - of_training - of_the_command
+    assert "--optim." not in words
 
 
 def test_help_names_the_default_workdirs(run_here):

@@ -23,7 +23,8 @@ Options = argparse.Namespace
 
 FIELDS = "Any field of the config can follow, as in --train.epochs 2."
 OF_A_NETWORK = (
-    "Fields of the config that decide nothing of a result can follow, as in --eval.batch-size 32."
+    "Of the config, {}--eval.batch-size, --data.data-dir, --data.source and --model.convolutions "
+    "can follow."
 )
 
 
@@ -45,7 +46,7 @@ class Command(NamedTuple):
 
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add --config."""
-    parser.add_argument("--config", type=Path, help="a Python file, as configs/200k.py")
+    parser.add_argument("--config", type=Path, help="a Python file, such as configs/200k.py")
 
 
 def add_workdir(parser: argparse.ArgumentParser, default: str = "seed<seed>") -> None:
@@ -77,7 +78,9 @@ def add_cluster(parser: argparse.ArgumentParser) -> None:
         help="one of several processes that SLURM or Open MPI has started; see docs/scaling.md",
     )
     parser.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="or: where the first one listens"
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="address where process 0 listens, instead of --distributed",
     )
     parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
     parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
@@ -109,8 +112,15 @@ def add_log(parser: argparse.ArgumentParser) -> None:
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add --workdir, --checkpoint and --weights: where a trained network is."""
     parser.add_argument("--workdir", type=Path, help="folder of a run")
-    parser.add_argument("--checkpoint", type=int, metavar="STEP", help="not the selected one")
-    parser.add_argument("--weights", type=Path, help="exported ones, as pretrained/200k")
+    parser.add_argument(
+        "--checkpoint",
+        type=int,
+        metavar="STEP",
+        help="a checkpoint of the run instead of the selected one",
+    )
+    parser.add_argument(
+        "--weights", type=Path, help="folder of exported weights, such as pretrained/200k"
+    )
 
 
 def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained":

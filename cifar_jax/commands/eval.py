@@ -10,7 +10,6 @@ from cifar_jax.commands.command import (
     OF_A_NETWORK,
     Command,
     Options,
-    add_config,
     add_network,
     add_require_gpu,
     config_of_run,
@@ -27,10 +26,16 @@ from cifar_jax.runtime.workdir import Workdir
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    add_config(parser)
+    parser.add_argument(
+        "--config",
+        type=Path,
+        help="a Python file, whose run in its default folder is meant; any field can follow",
+    )
     add_network(parser)
     add_require_gpu(parser)
-    parser.add_argument("--split", choices=("test", "validation"), default="test")
+    parser.add_argument(
+        "--split", choices=("test", "validation"), default="test", help="images to score (test)"
+    )
     parser.add_argument(
         "--all-views",
         action="store_true",
@@ -109,5 +114,8 @@ def _make(folder: Path) -> None:
 
 
 EVAL = Command(
-    "evaluate the network of a run, or exported weights", run, _add_options, OF_A_NETWORK
+    "evaluate the network of a run, or exported weights",
+    run,
+    _add_options,
+    OF_A_NETWORK.format("--eval.tta, "),
 )

@@ -151,4 +151,6 @@ def _print_json(rows: Iterable[Row]) -> None:
     print(json.dumps(found, indent=2), flush=True)
 
 
-PREDICT = Command("classify image files, and folders of them", run, _add_options, OF_A_NETWORK)
+PREDICT = Command(
+    "classify image files, and folders of them", run, _add_options, OF_A_NETWORK.format("")
+)

@@ -25,7 +25,14 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_require_gpu(parser)
     add_log(parser)
     add_config_change(parser)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="N",
+        default=[0, 1, 2, 3, 4],
+        help="a run each (default: 0 1 2 3 4)",
+    )
     parser.add_argument(
         "--grid",
         action="append",
