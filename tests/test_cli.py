@@ -25,6 +25,7 @@ from cifar_jax.runtime import sweep
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ("--config", "configs/smoke.py")
+BY_CLASS = "by class               of the averaged weights"
 
 
 def run(*words, **options):
@@ -58,7 +59,11 @@ def test_smoke(smoke):
     results = json.loads((workdir / "results.json").read_text())
     assert results["ema_test_accuracy"] > 0.6
     assert results["epochs"] == 8
-    assert f"test accuracy          {results['test_accuracy']:.2%}" in lines
+    assert f"test accuracy          {results['ema_test_accuracy']:.2%}" in lines
+    assert f"  not averaged         {results['test_accuracy']:.2%}" in lines
+    assert f"  with tta full        {results['tta_accuracy']:.2%}" in lines
+    classes = dict(line.rsplit(maxsplit=1) for line in lines[lines.index(BY_CLASS) + 1 :][:10])
+    assert classes == {f"  {k}": f"{v:.2%}" for k, v in results["per_class_accuracy"].items()}
     assert len(list((workdir / "checkpoints").iterdir())) == 8 + 1  # and the pointer
     assert len((workdir / "metrics.jsonl").read_text().splitlines()) == 8
     for name in ("curves", "confusion", "augmentations"):
@@ -88,7 +93,8 @@ def test_eval(smoke, run_here):
     flip = run_here("eval", "--workdir", workdir, "--eval.tta", "flip", "--split", "validation")
     assert flip.returncode == 0, flip.stderr
     assert "tta flip" in flip.stdout
-    assert f"validation accuracy    {results['validation_accuracy']:.2%}" in flip.stdout
+    assert f"validation accuracy    {results['ema_validation_accuracy']:.2%}" in flip.stdout
+    assert f"  not averaged         {results['validation_accuracy']:.2%}" in flip.stdout
 
 
 def test_eval_tells_what_a_download_takes(run_here, tmp_path, monkeypatch):
@@ -121,7 +127,7 @@ def test_exported_weights_give_the_same_figures(smoke, run_here, tmp_path):
     words = ("--all-views", "--eval.tta", "none", "--pictures", tmp_path / "new" / "pictures")
     shown = run_here("eval", "--weights", tmp_path / "smoke", *words)
     lines = shown.stdout.splitlines()
-    assert f"  and tta full         {figures['views']['full']['accuracy']:.2%}" in lines
+    assert f"  with tta full        {figures['views']['full']['accuracy']:.2%}" in lines
     assert f"top-2 accuracy         {figures['top2_accuracy']:.2%}" in lines
     assert f"calibration error      {figures['calibration_error']:.2%}" in lines
     confusion = [line.split()[2:] for line in lines if line.split()[0] in CLASS_NAMES]
@@ -131,7 +137,7 @@ def test_exported_weights_give_the_same_figures(smoke, run_here, tmp_path):
             assert min(picture.size) >= 900
             assert np.asarray(picture).std() > 5
     assert f"test accuracy          {results['ema_test_accuracy']:.2%}" in shown.stdout
-    assert f"  and tta none         {results['ema_test_accuracy']:.2%}" in shown.stdout
+    assert "tta none" not in shown.stdout
     other = run_here("eval", "--weights", tmp_path / "smoke", "--model.stem", "9")
     assert other.returncode == 2
     assert "belongs to its config, so not model.stem: 8 -> 9" in other.stderr
@@ -195,7 +201,7 @@ def test_report_and_compare(smoke, run_here, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert lines[0].split()[:3] == ["run", "validation", "averaged"]
+    assert lines[0].split()[:3] == ["run", "validation", "test"]
     name, _, averaged, *_ = lines[1].split()
     assert (name, averaged) == ("smöke", f"{accuracy:.2%}")
     assert lines[2].split() == ["new", "unfinished", "0", "of", "8"]
@@ -214,7 +220,7 @@ def test_sweep(run_here, tmp_path):
     assert found["command"] == shlex.join(["python", "main.py", *map(str, words)])
     lines = done.stdout.splitlines()
     assert lines[-1] == str(tmp_path / "sweep.json")
-    assert f"mean           {found['ema_test_accuracy']['mean']:12.2%}" in done.stdout
+    assert f"mean           {found['ema_test_accuracy']['mean']:14.2%}" in done.stdout
     again = run_here(*words)
     assert again.stdout.splitlines()[-8:] == lines[-8:]
 

@@ -16,10 +16,10 @@ from cifar_jax.runtime.sweep import summarize
 RESULT = "ema_test_accuracy"
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {  # column: key of results, as text
     "validation": (VALIDATION, percent),
-    "averaged": (RESULT, percent),
-    "plain": ("test_accuracy", percent),
-    "tta": ("tta_accuracy", percent),
-    "loss": ("ema_test_loss", "{:.3f}".format),
+    "test": (RESULT, percent),
+    "not averaged": ("test_accuracy", percent),
+    "with tta": ("tta_accuracy", percent),
+    "test loss": ("ema_test_loss", "{:.3f}".format),
     "calibration": ("ema_test_calibration_error", percent),
     "time": ("seconds", format_duration),
 }
@@ -176,10 +176,10 @@ def comparison_page(found: Comparison) -> str:
     if means.rows:
         parts.append("<h3>Over seeds</h3>" + page.table(*means, "numbers"))
     columns = (
-        "averaged, plain, tta: test accuracy of the averaged weights, of those of the last step of "
-        "the same epoch, and of the averaged ones with test-time augmentation. loss [nats] and "
-        "calibration error are of the averaged weights. epoch: the one that is taken, of those "
-        "trained; of a run that is not finished those trained, of all."
+        "test, not averaged, with tta: test accuracy of the averaged weights, of those of the last "
+        "step of the same epoch, and of the averaged ones with test-time augmentation. test loss "
+        "[nats] and calibration error are of the averaged weights. epoch: the one that is taken, "
+        "of those trained; of a run that is not finished those trained, of all."
     )
     if "validation" in found.columns():
         columns = f"validation: of the averaged weights, by which the epoch is taken. {columns}"

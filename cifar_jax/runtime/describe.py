@@ -11,9 +11,12 @@ VALIDATION = "ema_validation_accuracy"  # by which the points of a grid are comp
 
 def describe_results(results: Mapping[str, Any], workdir: Path) -> str:
     """Lines for people about a finished run."""
-    shares = _accuracies(results, "test") | {f"  and tta {results['tta']}": results["tta_accuracy"]}
-    shares |= {f"  {name}": value for name, value in results["per_class_accuracy"].items()}
-    lines = {name: _percent(value) for name, value in shares.items()} | {
+    views = {results["tta"]: results["tta_accuracy"]}
+    shares = _accuracies(results, "test", views)
+    lines = {name: _percent(value) for name, value in shares.items()}
+    lines["by class"] = "of the averaged weights"
+    classes = results["per_class_accuracy"]
+    lines |= {f"  {name}": _percent(value) for name, value in classes.items()} | {
         "epoch": f"{results['selected_epoch']} of {results['epochs']}",
         "parameters": f"{results['parameters']:,}",
         "images/s": f"{results['images_per_second']:.0f}",
@@ -25,9 +28,7 @@ def describe_results(results: Mapping[str, Any], workdir: Path) -> str:
 def describe_evaluation(found: Mapping[str, Any], split: str) -> str:
     """The tables of "eval" about the figures of :func:`score`, or of :func:`score_variables`."""
     views = {mode: figures["accuracy"] for mode, figures in found["views"].items()}
-    if found["tta"] != "none":
-        del views["none"]
-    lines = _accuracies(found, split) | {f"  and tta {k}": v for k, v in views.items()}
+    lines = _accuracies(found, split, views)
     prefix = "" if "accuracy" in found else f"ema_{split}_"
     lines |= {
         "top-2 accuracy": found["top2_accuracy"],
@@ -45,13 +46,15 @@ def describe_evaluation(found: Mapping[str, Any], split: str) -> str:
     return "\n".join(words)
 
 
-def _accuracies(found: Mapping[str, Any], split: str) -> dict[str, float]:
-    if "accuracy" in found:
-        return {f"{split} accuracy": found["accuracy"]}
-    return {
-        f"{split} accuracy": found[f"{split}_accuracy"],
-        "with averaged weights": found[f"ema_{split}_accuracy"],
-    }
+def _accuracies(
+    found: Mapping[str, Any], split: str, views: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Of the averaged weights; of those without averaging, where known; with views."""
+    of_run = "accuracy" not in found
+    lines = {f"{split} accuracy": found[f"ema_{split}_accuracy" if of_run else "accuracy"]}
+    if of_run:
+        lines["  not averaged"] = found[f"{split}_accuracy"]
+    return lines | {f"  with tta {mode}": v for mode, v in views.items() if mode != "none"}
 
 
 def _percent(share: float | None) -> str:
@@ -65,19 +68,19 @@ def describe_sweep(found: dict[str, Any]) -> str:
     """
     columns = {
         "averaged": "ema_test_accuracy",
-        "plain": "test_accuracy",
+        "not averaged": "test_accuracy",
         f"tta {found['tta']}": "tta_accuracy",
     }
-    lines = ["test accuracy  " + "".join(f"{title:>12}" for title in columns) + "     seconds"]
+    lines = ["test accuracy  " + "".join(f"{title:>14}" for title in columns) + "     seconds"]
     for run in found["runs"]:
-        cells = "".join(f"{run[name]:12.2%}" for name in columns.values())
+        cells = "".join(f"{run[name]:14.2%}" for name in columns.values())
         lines.append(f"{'seed ' + str(run['seed']):15}{cells}{run['seconds']:12.0f}")
     for title in ("mean", "std", "low", "high"):
         values = [found[name][title] for name in columns.values()]
         if None not in values:
             label = {"low": "95 % from", "high": "95 % to"}.get(title, title)
             seconds = f"{found['seconds'][title]:12.0f}" if title in ("mean", "std") else ""
-            lines.append(f"{label:15}" + "".join(f"{v:12.2%}" for v in values) + seconds)
+            lines.append(f"{label:15}" + "".join(f"{v:14.2%}" for v in values) + seconds)
     for run in found["runs"]:
         lines += [f"seed {run['seed']}: {line}" for line in describe_changes(run["config_changes"])]
     return "\n".join(lines)

@@ -53,7 +53,7 @@ def describe(row: Row, epochs: int) -> str:
     if "validation_accuracy" in row:
         text += (
             f"  validation {row['validation_accuracy']:.2%}"
-            f"  averaged {row['ema_validation_accuracy']:.2%}"
+            f" (averaged {row['ema_validation_accuracy']:.2%})"
         )
     text += f"  lr {row['learning_rate']:.4f}  {row['images_per_second']:.0f} images/s"
     text += f"  {format_duration(row['seconds'])}"

@@ -152,7 +152,7 @@ def test_what_is_chosen_is_chosen_by_validation(make, tmp_path, capsys):
     output = tmp_path / "compare.html"
     assert main(["compare", *map(str, folders), "--output", str(output)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split()[:3] == ["run", "validation", "averaged"]
+    assert lines[0].split()[:3] == ["run", "validation", "test"]
     assert lines[1].split()[:3] == ["better", "70.00%", "80.00%"]
     assert "is 70.00 %, of better, whose test accuracy is 80.00 %." in Page(output).text
     assert "needs other images" not in Page(output).text

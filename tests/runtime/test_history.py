@@ -67,6 +67,6 @@ def test_description():
         "skipped": 2,
     }
     assert describe(row, 10) == (
-        "epoch 3/10  loss 1.2346  validation 50.00%  averaged 62.50%  lr 0.0500  "
+        "epoch 3/10  loss 1.2346  validation 50.00% (averaged 62.50%)  lr 0.0500  "
         "412 images/s  2:05  2 updates skipped"
     )
