@@ -92,6 +92,9 @@ def _export_file(options: Options) -> None:
     net = open_network(options)
     done = write(net, options.output, options.format, input=options.input or "uint8")
     print(f"{options.output}: {done.size:,} bytes")
+    if options.format == "torch":
+        augment = net.config.augment
+        print(f"images are normalised by mean {list(augment.mean)} and std {list(augment.std)}")
     sizes = " and ".join(map(str, BATCHES))
     print(
         f"read back: its logits differ by at most {done.difference:.1e} from the network's, whose "

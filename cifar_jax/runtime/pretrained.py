@@ -17,7 +17,7 @@ from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.files import describe_failure
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.kernels import network
-from cifar_jax.runtime.workdir import CARD
+from cifar_jax.runtime.workdir import CARD, holds
 
 WEIGHTS = "weights.safetensors"
 
@@ -34,7 +34,7 @@ class Pretrained(NamedTuple):
     Attributes:
       config: it was trained with.
       model: the Flax module; ``model.apply(variables, images)`` takes normalised images.
-      variables: its averaged weights and batch statistics, float32 on the host.
+      variables: its averaged weights and batch statistics, float32 on the device.
       card: what is known of it: accuracy, protocol, versions and so on.
     """
 
@@ -75,6 +75,10 @@ def load(path: str | Path) -> Pretrained:
       WeightsError: when it is not there, damaged, or of another network than its card says.
     """
     folder = Path(path)
+    if holds(folder) == "run":
+        raise WeightsError(
+            f"{folder}: is a run: export it, or load it by cifar_jax.runtime.run_weights.from_run"
+        )
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         config, expected = from_dict(card["config"]), card["file_sha256"]
@@ -101,4 +105,5 @@ def load(path: str | Path) -> Pretrained:
         name: (array.shape, array.dtype) for name, array in needed.items()
     }:
         raise WeightsError(f"{folder / WEIGHTS}: must be of the network that {CARD} describes")
-    return Pretrained(config, model, traverse_util.unflatten_dict(weights, sep="/"), card)
+    variables = jax.device_put(traverse_util.unflatten_dict(weights, sep="/"))
+    return Pretrained(config, model, variables, card)

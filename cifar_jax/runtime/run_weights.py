@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from cifar_jax.config import Config, to_dict
+from cifar_jax.config import Config, portable, to_dict
 from cifar_jax.runtime import checkpoint
 from cifar_jax.runtime.history import selected
 from cifar_jax.runtime.pretrained import Pretrained
@@ -64,7 +64,7 @@ def restore_selected(
 
 def from_run(
     workdir: str | Path,
-    config: Config,
+    config: Config | None = None,
     *,
     step: int | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -73,7 +73,8 @@ def from_run(
 
     Args:
       workdir: of the run.
-      config: of the run; only "eval" and fields that decide no result may differ.
+      config: of the run, the one that it has by default; only "eval" and fields that decide no
+        result may differ.
       step: of the checkpoint; that of the selected epoch by default.
       report: see :func:`restore_selected`.
 
@@ -81,11 +82,15 @@ def from_run(
       The network; its card holds the workdir and the step.
 
     Raises:
-      ConfigError: when the config is not the run's.
+      ConfigError: when the folder has no config, or another than is given.
       CheckpointError: when there is no such checkpoint or it cannot be read.
     """
-    run, trainer = Workdir(workdir), Trainer(config)
+    run = Workdir(workdir)
+    if config is None:
+        config = portable(run.read_config())
+    trainer = Trainer(config)
     run.require_same(config, besides=("eval",))
     state = restore_selected(trainer, run, step, report=report)
     card = {"workdir": str(workdir), "step": int(state.step), "config": to_dict(config)}
-    return Pretrained(config, trainer.model, jax.device_get(state.ema_variables), card)
+    variables = jax.device_put(jax.device_get(state.ema_variables))  # of several devices, on one
+    return Pretrained(config, trainer.model, variables, card)

@@ -240,6 +240,12 @@ def test_the_command(whole, tmp_path, capsys):
     assert first == f"{path}: {path.stat().st_size:,} bytes"
     assert second.startswith("read back: its logits differ by at most ")
     early = np.asarray(read(path)(IMAGES))
+    state = tmp_path / "network.safetensors"
+    assert main(["export", "--format", "torch", "--workdir", words[1], "--output", str(state)]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    assert line == "images are normalised by mean [0.4914, 0.48216, 0.44653] and std " + str(
+        [0.24703, 0.24349, 0.26159]
+    )
     assert main(["export", "--format", "onnx", *words, "--input", "float"]) == 0
     assert not np.allclose(np.asarray(read(path)(np.float32(IMAGES / 255))), early, atol=1e-3)
 

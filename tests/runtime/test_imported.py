@@ -80,6 +80,16 @@ def test_unless_the_file_says_otherwise(small, tmp_path):
     assert (augment["mean"], augment["std"]) == ([0, 0, 0], [1, 1, 1])
 
 
+def test_metadata_of_nothing(small, tmp_path):
+    content = safetensors.save(dict(small))
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]) | {"__metadata__": None}).encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[end:])
+    augment = import_torch(path, tmp_path / "network")["config"]["augment"]
+    assert augment["std"] == [0.2023, 0.1994, 0.2010]
+
+
 @pytest.mark.parametrize("mean", ["[", "7", '["a", 0, 0]', "[0, 0, 9]", '{"a": 1}'])
 def test_a_file_that_says_nonsense(small, mean, tmp_path):
     path = save(tmp_path / "x.safetensors", small, mean=mean)

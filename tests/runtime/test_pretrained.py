@@ -188,9 +188,11 @@ def test_evaluation_reproduces_the_card(exported, whole):
         evaluate_weights(without, split="validation")
 
 
-def test_what_is_missing_or_damaged_is_one_line(copy, tmp_path):
+def test_what_is_missing_or_damaged_is_one_line(whole, copy, tmp_path):
     with pytest.raises(WeightsError, match=r"nowhere/card\.json: cannot be read: No such file"):
         cifar_jax.load(tmp_path / "nowhere")
+    with pytest.raises(WeightsError, match=r"is a run: export it, or load it by .*\.from_run$"):
+        cifar_jax.load(whole[0])
     content = bytearray((copy / "weights.safetensors").read_bytes())
     content[-1] ^= 1
     (copy / "weights.safetensors").write_bytes(content)
@@ -250,7 +252,8 @@ def test_a_run_is_opened_without_its_best_epoch_and_says_so(whole, tiny, tmp_pat
     run, said = shutil.copytree(whole[0], tmp_path / "run"), []
     best = run / "checkpoints" / str(10 * whole[1]["selected_epoch"])
     shutil.rmtree(best)
-    net = from_run(run, tiny, report=said.append)
+    net = from_run(run, report=said.append)
+    assert net.config == tiny
     assert said[-1] == f"{best}: the selected epoch's checkpoint is gone: another epoch is taken"
     assert net.card["step"] != int(best.name)
     assert evaluate_weights(net)["card_accuracy"] is None  # a run has no card that says one

@@ -145,7 +145,7 @@ def _unpickle(content: bytes, path: Path) -> Any:
 def _normalisation(content: bytes) -> dict[str, list[float]]:
     """Mean and std of a file that :func:`serialize` wrote; nothing of others."""
     length = int.from_bytes(content[:8], "little")
-    told = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    told = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     found = {}
     for name in ("mean", "std"):
         if name in told:
