@@ -82,17 +82,18 @@ def random_crop(
     """
     if border not in ("constant", "reflect101"):
         raise ValueError(f"border must be 'constant' or 'reflect101', not {border!r}")
-    batch, height, width, _ = images.shape
+    batch, height, width, channels = images.shape
     corner_key, touch_key = jax.random.split(key)
     corners = jax.random.randint(corner_key, (2, batch), 0, 2 * padding + 1, jnp.int32)
     touched = jax.random.uniform(touch_key, (1, batch), jnp.float32) < probability
-    top, left = jnp.where(touched, corners, padding)[..., None, None]
-    rows = top + jnp.arange(height, dtype=jnp.int32).reshape(1, -1, 1)
-    columns = left + jnp.arange(width, dtype=jnp.int32).reshape(1, 1, -1)
-    number = jnp.arange(batch, dtype=jnp.int32).reshape(-1, 1, 1)
+    top, left = jnp.where(touched, corners, padding)
     pads = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
     padded = jnp.pad(images, pads, "constant" if border == "constant" else "reflect")
-    return padded.at[number, rows, columns].get(mode="clip")
+
+    def cut(image: jax.Array, top: jax.Array, left: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice(image, (top, left, 0), (height, width, channels))
+
+    return jax.vmap(cut)(padded, top, left)
 
 
 def shift_scale_rotate(
@@ -203,12 +204,11 @@ def _sample(images: jax.Array, x: jax.Array, y: jax.Array, border: Border) -> ja
         raise ValueError(f"border must be 'constant' or 'reflect101', not {border!r}")
     batch, height, width, channels = images.shape
     left, top = jnp.clip(jnp.floor(x), 0, width - 2), jnp.clip(jnp.floor(y), 0, height - 2)
-    image = jnp.arange(batch, dtype=jnp.int32).reshape(-1, 1, 1)
-    corner = (image * height + top.astype(jnp.int32)) * width + left.astype(jnp.int32)
-    pixels = images.reshape(-1, channels).astype(jnp.float32)
+    corner = top.astype(jnp.int32) * width + left.astype(jnp.int32)
+    pixels = images.reshape(batch, -1, channels).astype(jnp.float32)
 
-    def pixel(offset: int) -> jax.Array:
-        return pixels.at[corner + offset].get(mode="clip")
+    def pixel(offset: int) -> jax.Array:  # image by image: a batch may be spread over devices
+        return jax.vmap(lambda x, i: x.at[i].get(mode="clip"))(pixels, corner + offset)
 
     to_right, to_bottom = (x - left)[..., None], (y - top)[..., None]
     upper = _interpolate(pixel(0), pixel(1), to_right)

@@ -102,7 +102,7 @@ def ricap(
     """
     require_floating(images=images, targets=targets)
     corner_key, crop_key, partner_key = jax.random.split(key, 3)
-    batch, height, width, channels = images.shape
+    batch, height, width, _ = images.shape
     corner_y, corner_x = draw_ricap_corner(corner_key, height=height, width=width, beta=beta)
     # Patches: 0 top left, 1 top right, 2 bottom left, 3 bottom right.
     widths = jnp.stack([corner_x, width - corner_x, corner_x, width - corner_x])
@@ -120,8 +120,7 @@ def ricap(
     patch = 2 * below.astype(jnp.int32) + right.astype(jnp.int32)
     source_x = crop_x[patch] + jnp.where(right, x - corner_x, x)
     source_y = crop_y[patch] + jnp.where(below, y - corner_y, y)
-    source = partners[:, patch] * (height * width) + (source_y * width + source_x)[None]
-    mixed = images.reshape(-1, channels)[source]
+    mixed = images[partners[:, patch], source_y, source_x]
 
     weights = (widths * heights).astype(jnp.float32) / (height * width)
     labels = weights.reshape(1, 4, 1) * targets[partners].astype(jnp.float32)

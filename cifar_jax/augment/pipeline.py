@@ -34,8 +34,8 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
       TypeError: if the images are integers.
     """
     require_floating(images=images)
-    flip_key, affine_key, contrast_key, hue_key, erase_key = jax.random.split(key, 5)
-    crop_key = jax.random.fold_in(key, 5)
+    keys = jax.random.split(key, 6)
+    flip_key, affine_key, contrast_key, hue_key, erase_key, crop_key = keys
     if _used(config.flip) and not config.alternating_flip:
         images = geometry.horizontal_flip(flip_key, images, probability=config.flip)
     if _used(config.random_crop):

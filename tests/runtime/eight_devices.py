@@ -66,10 +66,11 @@ def epoch(folder: Path) -> dict[str, Any]:
     return found | {"all_reduce": "all-reduce" in program.as_text()}
 
 
-def batch(folder: Path) -> None:
+def batch(folder: Path) -> dict[str, Any]:
     """What the network sees of a batch that is spread over the devices, image by image.
 
-    With the default ones, also where CONFIG does without; RICAP by itself.
+    With the default ones, also where CONFIG does without; RICAP by itself. And whether devices talk
+    to each other for pixel operations.
     """
     mesh = Mesh(np.array(jax.devices()), ("data",))
     spread = NamedSharding(mesh, PartitionSpec("data"))
@@ -85,6 +86,13 @@ def batch(folder: Path) -> None:
 
     seen = see(jax.random.key(5), train_images[:16], labels[:16])
     np.savez(folder / f"batch{jax.device_count()}.npz", *map(np.asarray, seen))
+    config = AugmentConfig(random_crop=1.0)
+    pixels = jax.jit(
+        lambda key, images: augment.augment_pixels(key, steps.to_float(images), config),
+        in_shardings=(None, spread),
+    )
+    program: Any = pixels.lower(jax.random.key(5), train_images[:16]).compile()
+    return {"talk": any(name in program.as_text() for name in ("all-", "collective-"))}
 
 
 def members(folder: Path) -> dict[str, Any]:
