@@ -43,5 +43,8 @@ def distillation(
     References:
       Hinton et al., Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531
     """
-    own, others = (jax.nn.log_softmax(x / temperature) for x in (logits, teacher_logits))
-    return optax.losses.kl_divergence_with_log_targets(own, others) * temperature**2
+    log_probs, teacher_log_probs = (
+        jax.nn.log_softmax(x / temperature) for x in (logits, teacher_logits)
+    )
+    divergence = optax.losses.kl_divergence_with_log_targets(log_probs, teacher_log_probs)
+    return divergence * temperature**2

@@ -28,15 +28,15 @@ def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
     References:
       Loshchilov and Hutter, SGDR, https://arxiv.org/abs/1608.03983
     """
-    warmup = round(config.warmup * steps)
-    peak = config.learning_rate
-    rise = optax.linear_schedule(peak / max(warmup, 1), peak, max(warmup - 1, 1))
-    left, final = max(steps - warmup, 1), config.final_learning_rate
+    warmup_steps = round(config.warmup * steps)
+    decay_steps = max(steps - warmup_steps, 1)
+    peak, final = config.learning_rate, config.final_learning_rate
+    warmup = optax.linear_schedule(peak / max(warmup_steps, 1), peak, max(warmup_steps - 1, 1))
     if config.schedule == "cosine":
-        fall = optax.cosine_decay_schedule(peak, left, alpha=final / peak)
+        decay = optax.cosine_decay_schedule(peak, decay_steps, alpha=final / peak)
     else:
-        fall = optax.linear_schedule(peak, final, left)
-    schedule = optax.join_schedules([rise, fall], [warmup])
+        decay = optax.linear_schedule(peak, final, decay_steps)
+    schedule = optax.join_schedules([warmup, decay], [warmup_steps])
     return lambda step: schedule(jnp.asarray(step, jnp.float32))
 
 

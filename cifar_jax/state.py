@@ -51,7 +51,8 @@ def create(variables: dict[str, Any], tx: optax.GradientTransformation) -> Train
       tx: the optimiser.
 
     Returns:
-      A state whose averages are copies of the variables, so that its buffers can be donated.
+      A state whose averages are copies of the variables, so that its buffers can be donated; the
+      variables, which it holds as well, are gone then.
     """
     params, batch_stats = variables["params"], variables["batch_stats"]
     return TrainState(

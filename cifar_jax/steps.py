@@ -72,8 +72,9 @@ def make_train_step(
     Args:
       apply_fn: ``model.apply`` of a Flax module with the argument ``train`` and the collection
         "batch_stats".
-      tx: of :func:`cifar_jax.optim.make_optimizer`, or another. What an ``optax.apply_if_finite``
-        accepts after its max_consecutive_errors is not skipped.
+      tx: of :func:`cifar_jax.optim.make_optimizer`, or another. After its max_consecutive_errors an
+        ``optax.apply_if_finite`` applies such an update to the weights and to its state all the
+        same.
       config: the sections "augment" and "distill" are read, and of "optim" label_smoothing and
         ema_decay. With ``augment.alternating_flip`` the step does not flip: the chunk does.
       num_classes: K.
@@ -98,7 +99,7 @@ def make_train_step(
         images, targets, _ = augmented_batch(
             key, state.step, batch, config.augment, num_classes=num_classes
         )
-        taught = None if teacher is None else teacher(images)
+        teacher_logits = None if teacher is None else teacher(images)
 
         def loss_fn(params):
             logits, updated = apply_fn(
@@ -109,14 +110,14 @@ def make_train_step(
                 rngs={"dropout": stream_key(key, "dropout", state.step)},
             )
             losses = cross_entropy(logits, targets, smoothing=config.optim.label_smoothing)
-            if taught is not None:
-                apart = distillation(logits, taught, temperature=config.distill.temperature)
-                share = config.distill.weight
-                losses = (1 - share) * losses + share * apart
+            if teacher_logits is not None:
+                weight, temperature = config.distill.weight, config.distill.temperature
+                distances = distillation(logits, teacher_logits, temperature=temperature)
+                losses = (1 - weight) * losses + weight * distances
             return jnp.mean(losses), (losses, logits, updated["batch_stats"])
 
         gradient, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-        # ours skips a gradient that is not finite, and counts it: let it skip such a loss as well
+        # make_optimizer's skips a gradient that is not finite, and counts it: such a loss as well
         finite = jnp.isfinite(jnp.sum(losses))
         gradient = jax.tree.map(lambda g: jnp.where(finite, g, jnp.nan), gradient)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
@@ -219,7 +220,8 @@ def make_eval_step(
 
     Returns:
       ``(variables, batch) -> {mode: values}``, where a batch is (images uint8 [B, H, W, C], labels
-      [B], mask [B]) and the values are one an example, zero where the mask is: loss [B] in nats,
+      [B], mask [B], 1 for what counts and 0 for padding) and the values are one an example, zero
+      where the mask is 0: loss [B] in nats,
       correct [B] and probabilities [B, K].
 
     Raises:

@@ -212,6 +212,5 @@ def normalize(
     [0. 1.]
     """
     require_floating(images=images)
-    center = jnp.asarray(mean, jnp.float32).reshape(1, 1, 1, -1)
-    spread = jnp.asarray(std, jnp.float32).reshape(1, 1, 1, -1)
-    return ((images.astype(jnp.float32) - center) / spread).astype(images.dtype)
+    mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 1, -1) for x in (mean, std))
+    return ((images.astype(jnp.float32) - mean) / std).astype(images.dtype)

@@ -56,9 +56,9 @@ def layers(model: Network, *, side: int = 32) -> list[Layer]:
                 Layer(f"{name}/pointwise2", 1, 1, outputs, outputs, 1, side),
             ]
         if isinstance(model, PreactResNet):
-            few = max(1, outputs // model.reduction)
-            found.append(Layer(f"{name}/squeeze", 1, 1, outputs, few, 1, 1))
-            found.append(Layer(f"{name}/excite", 1, 1, few, outputs, 1, 1))
+            squeezed = max(1, outputs // model.reduction)
+            found.append(Layer(f"{name}/squeeze", 1, 1, outputs, squeezed, 1, 1))
+            found.append(Layer(f"{name}/excite", 1, 1, squeezed, outputs, 1, 1))
         if stride != 1 or inputs != outputs:
             found.append(Layer(f"{name}/shortcut", 1, stride, inputs, outputs, 1, side))
         inputs = outputs

@@ -59,8 +59,8 @@ def memory_in_words(field: str, size: int, *, option: bool = True) -> Iterator[N
     """Raise OutOfMemory for jax's error about it, which has a page of text.
 
     Args:
-      field: of the config that decides how much is needed, as "train.batch_size".
-      size: its value [images].
+      field: what decides how much is needed: of the config, as "train.batch_size", or an option.
+      size: its value.
       option: whether to name the option of the command line for it, or the field.
     """
     try:

@@ -57,6 +57,7 @@ def train(
         holds a run with another config, or is in use; for a logger whose package is missing, and
         for more steps to trace than are left.
       DataError: when the data set cannot be had.
+      WeightsError: when the teacher's weights cannot be read.
       CheckpointError: when no checkpoint is whole, or one is of another network.
       TrainingError: when losses or gradients stay non-finite, or figures are.
       OutOfMemory: when the device has too little memory.

@@ -171,7 +171,8 @@ class Trainer:
     ) -> tuple[Any, Sums]:
         """Train an epoch, or what is left of it, chunk by chunk.
 
-        The host reads metrics at the end of each chunk and nothing else.
+        All that the host reads at the end of a chunk are its metrics and how many updates in a row
+        were skipped.
 
         Args:
           train_state: after the last chunk.
@@ -198,10 +199,10 @@ class Trainer:
             with around_chunk():
                 with jax.transfer_guard("disallow"):
                     packed, metrics = self.train_chunk(packed, self.chunk_key, *resident)
-                metrics = jax.device_get(metrics)
+                in_a_row = optax.tree.get(packed.opt_state, "notfinite_count")
+                metrics, in_a_row = jax.device_get((metrics, in_a_row))
             sums = {name: total + np.asarray(metrics[name], float) for name, total in sums.items()}
             done += self.chunk_steps
-            in_a_row = jax.device_get(optax.tree.get(packed.opt_state, "notfinite_count"))
             for member, count in enumerate(np.ravel(in_a_row)):
                 if count >= self.config.optim.nonfinite_limit:
                     self._refuse(
