@@ -3,9 +3,10 @@
     python main.py --config configs/200k_tuned.py
 
 Its teacher is pretrained/teacher (configs/teacher.py), a path from the folder of the project. It
-cannot teach where other images are held out than 5,000 of split seed 0, nor generated ones; with
---distill.teacher '' there is none, and a step needs about half of the multiply-adds. On two CPU
-cores 200 epochs with it would take four to six hours (not run).
+has not seen 5,000 images of split seed 0: a run that it teaches holds out those
+(--data.validation-examples 5000) or none, and does not train on generated images. With
+--distill.teacher '' there is no teacher, and a step needs about half of the multiply-adds. On two
+CPU cores 200 epochs with it would take four to six hours (not run).
 
 Measured 2026-11-26 on one NVIDIA H200, jax 0.11.2, bfloat16, seeds 0 to 4 side by side, 185 epochs
 instead of 200:

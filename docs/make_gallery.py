@@ -259,9 +259,9 @@ def text() -> str:
         "each name made the picture: `images` is one image seven times, float32 [7, 32, 32, 3] in",
         "[0, 1]; `batch` and `targets` are seven images of seven classes and their labels [7, 10];",
         "`key` is a key and `keys` are seven; `numbers` are 0 to 6, `angles` go from -15 to 15 and",
-        "`weights` from 0.2 to 0.95; `patches` paints four quarters; `config` is the default",
-        "`AugmentConfig()`. Options that are not named have its values. Signatures:",
-        "[api.md](api.md).",
+        "`weights` from 0.2 to 0.95; `ones` and `zeros` are seven of each; `patches` paints four",
+        "quarters; `config` is the default `AugmentConfig()`. Options that are not named have the",
+        "function's defaults. Signatures: [api.md](api.md).",
         "",
         "## Pixels",
     ]

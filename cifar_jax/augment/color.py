@@ -129,6 +129,7 @@ def shift_hsv(
 
     Raises:
       TypeError: if the images are integers.
+      ValueError: if they have another number of channels.
 
     Reference: ``shift_hsv`` of Albumentations 2.0.8.
     """
@@ -151,6 +152,10 @@ def rgb_to_hsv(images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     Returns:
       Hue in [-1, 5) sextants (0 for gray), saturation and value in [0, 1]; each [..., 1].
 
+    Raises:
+      TypeError: if the images are integers.
+      ValueError: if they have another number of channels.
+
     Reference: A. R. Smith, Color gamut transform pairs, SIGGRAPH 1978.
 
     >>> h, s, v = rgb_to_hsv(jnp.array([0.0, 0.5, 0.0]))
@@ -158,6 +163,8 @@ def rgb_to_hsv(images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     [2.] [1.] [0.5]
     """
     require_floating(images=images)
+    if images.shape[-1] != 3:
+        raise ValueError(f"images must have 3 channels, not {images.shape[-1]}")
     red, green, blue = images[..., 0:1], images[..., 1:2], images[..., 2:3]
     value = jnp.maximum(jnp.maximum(red, green), blue)
     chroma = value - jnp.minimum(jnp.minimum(red, green), blue)
@@ -207,10 +214,16 @@ def normalize(
 
     Raises:
       TypeError: if the images are integers.
+      ValueError: if mean or std has another number of channels than the images.
 
     >>> print(normalize(jnp.full((1, 1, 1, 2), 0.5), mean=(0.5, 0.25), std=(0.25, 0.25))[0, 0, 0])
     [0. 1.]
     """
     require_floating(images=images)
     mean, std = (jnp.asarray(x, jnp.float32).reshape(1, 1, 1, -1) for x in (mean, std))
+    if not mean.size == std.size == images.shape[-1]:
+        raise ValueError(
+            f"mean and std must have a number for each of the images' {images.shape[-1]} channels, "
+            f"not {mean.size} and {std.size}"
+        )
     return ((images.astype(jnp.float32) - mean) / std).astype(images.dtype)

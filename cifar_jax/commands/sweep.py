@@ -31,7 +31,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="N",
         default=[0, 1, 2, 3, 4],
-        help="a run each (default: 0 1 2 3 4)",
+        help="of the runs (default: 0 1 2 3 4)",
     )
     parser.add_argument(
         "--grid",

@@ -176,6 +176,15 @@ def test_normalize_formula(images):
     np.testing.assert_array_equal(arrays, normalize(images, mean=mean, std=std))
 
 
+def test_channels_are_as_many_as_numbers(images):
+    with pytest.raises(ValueError, match=r"each of the images' 1 channels, not 3 and 3"):
+        normalize(images[..., :1], mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(ValueError, match=r"each of the images' 3 channels, not 3 and 1"):
+        normalize(images, mean=(0.5,) * 3, std=(0.5,))
+    with pytest.raises(ValueError, match=r"images must have 3 channels, not 1"):
+        rgb_to_hsv(images[..., :1])
+
+
 def test_normalize_keeps_bfloat16(images):
     options = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
     images = images.astype(jnp.bfloat16)
