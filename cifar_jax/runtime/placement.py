@@ -13,7 +13,7 @@ class Placement(NamedTuple):
     """How states and batches are spread.
 
     Attributes:
-      mesh: of all devices, with one axis; None for a single device.
+      mesh: of the devices, with one axis; None for a single one.
       states: the axis over which the leading one of states is spread; None: they are on each.
       batch: the axis over which batches are spread; None where a batch is on one device.
     """
@@ -68,8 +68,9 @@ def of_batches(size: int) -> Placement:
 
 
 def of_members(count: int) -> Placement:
-    """Each device with a part of the members; all on one where they cannot be divided."""
+    """As many members on each device, on as many devices as that leaves: five of eight for five."""
     devices = jax.devices()
-    if len(devices) == 1 or count % len(devices):
+    used = max(n for n in range(1, len(devices) + 1) if count % n == 0)
+    if used == 1:
         return Placement()
-    return Placement(Mesh(np.array(devices), ("members",)), states="members")
+    return Placement(Mesh(np.array(devices[:used]), ("members",)), states="members")

@@ -96,7 +96,7 @@ def batch(folder: Path) -> dict[str, Any]:
 
 
 def members(folder: Path) -> dict[str, Any]:
-    """As many members as devices, with one teacher: each is on one."""
+    """Four members with one teacher, and how many devices they are on."""
     config = taught(folder)
     configs = [config.replace(train={"seed": seed}) for seed in range(4)]
     group = Members(configs, vectorized=True)
@@ -104,7 +104,8 @@ def members(folder: Path) -> dict[str, Any]:
     states, sums = group.train_epoch(group.initial_states(), 1, resident, Progress(2, 640))
     leaves = {f"{m}-{i}": x for m, s in enumerate(states) for i, x in enumerate(jax.tree.leaves(s))}
     np.savez(folder / f"members{jax.device_count()}.npz", allow_pickle=False, **leaves)
-    return {"loss": list(sums["loss"]), "mesh": group.placement.mesh is not None}
+    mesh = group.placement.mesh
+    return {"loss": list(sums["loss"]), "devices": mesh.size if mesh else 1}
 
 
 def rest(folder: Path) -> list[dict[str, Any]]:

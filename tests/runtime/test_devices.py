@@ -42,8 +42,7 @@ def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("devices")
     return folder, {
         1: on(1, folder, "epoch", "batch", "members", "first_epoch"),
-        4: on(4, folder, "members"),
-        8: on(8, folder, "epoch", "batch", "rest", "first_epoch"),
+        8: on(8, folder, "epoch", "batch", "members", "rest", "first_epoch"),
     }
 
 
@@ -82,10 +81,10 @@ def test_the_same_batch_in_the_same_order(found):
 
 def test_members_are_spread_over_devices(found):
     folder, by = found
-    one, four = by[1]["members"], by[4]["members"]
-    assert (one["mesh"], four["mesh"]) == (False, True)
-    assert four["loss"] == pytest.approx(one["loss"], rel=1e-4)
-    before, after = arrays(folder / "members1.npz"), arrays(folder / "members4.npz")
+    one, eight = by[1]["members"], by[8]["members"]
+    assert (one["devices"], eight["devices"]) == (1, 4)
+    assert eight["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    before, after = arrays(folder / "members1.npz"), arrays(folder / "members8.npz")
     assert distance(before, after) < 0.02
 
 
