@@ -28,11 +28,13 @@ SMOKE = ("--config", "configs/smoke.py")
 BY_CLASS = "by class               of the averaged weights"
 
 
-def run(*words, **options):
+def run(*words, without=(), **options):
+    """A command in a process of its own, without variables whose names begin so."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(tuple(without))}
     return subprocess.run(
         [sys.executable, "main.py", *map(str, words)],
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=kept | {"JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -182,6 +184,14 @@ def test_predict(run_here, tmp_path):
     for line, row in zip(shown.stdout.splitlines(), (found[0], found[2]), strict=True):
         best = row["classes"][0]
         assert line == f"{best['class']:10} {best['probability']:7.2%}  {row['file']}"
+    shares = []
+    for mode in ("none", "flip", "full"):
+        words = (names[1], *weights, "--top", "1", "--json", "--tta", mode)
+        (row,) = json.loads(run_here("predict", *words).stdout)
+        shares.append(row["classes"][0]["probability"])
+        image = cifar_jax.read_image(names[1])
+        assert shares[-1] == pytest.approx(net.predict(image[None], mode=mode).max(), abs=1e-5)
+    assert np.ptp(shares) > 1e-3
     nothing = run_here("predict", tmp_path / "b.jpg", *weights, "--json")
     assert (nothing.returncode, nothing.stderr) == (2, bad)
 

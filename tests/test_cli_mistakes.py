@@ -115,11 +115,16 @@ def test_mistakes_are_one_line_and_exit_2(run_here, words, message):
     [
         ("trian --config configs/200k.py", "trian: no such command; did you mean train?"),
         ("eval --weights nowhere", "nowhere/card.json: cannot be read: No such file"),
-        ("train --config configs/smoke.py --distributed", "the processes do not meet"),
     ],
 )
 def test_mistakes_of_a_process(words, message):
     assert_refused(run(*words.split()), message)
+
+
+def test_processes_that_nothing_has_started(tmp_path):
+    words = ("train", *SMOKE, "--workdir", tmp_path / "run", "--distributed")
+    done = run(*words, without=("SLURM_", "OMPI_", "KUBERNETES_"))  # of a job that the tests are in
+    assert_refused(done, "the processes do not meet")
 
 
 def test_a_summary_without_a_device(run_here, monkeypatch):

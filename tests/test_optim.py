@@ -120,9 +120,11 @@ def test_muon_by_formula():
         momentum=0.9,
         nesterov=True,
         weight_decay=0.01,
+        clip_norm=1.0,
         muon_learning_rate=0.3,
         muon_weight_decay=0.1,
-        final_learning_rate=0.1,
+        schedule="linear",
+        final_learning_rate=0.0,
     )
     rng = np.random.default_rng(0)
     shapes = {"a": (1, 1, 4, 6), "b": (3, 3, 1, 4), "c": (1, 1, 6, 4), "d": (5,), "e": (4, 6)}
@@ -135,18 +137,19 @@ def test_muon_by_formula():
         gradient = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), gradient)
         updates, state = tx.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
+    norms = [np.sqrt(sum((g**2).sum() for g in gradient.values())) for gradient in gradients]
     for name, value in start.items():
         velocity = np.zeros_like(value)
-        for gradient in gradients:
-            g = gradient[name] + 0.01 * value
+        for gradient, norm, share in zip(gradients, norms, (1.0, 0.5), strict=True):
+            g = gradient[name] / norm + 0.01 * value
             velocity = 0.9 * velocity + g
             step = g + 0.9 * velocity
             if name in ("a", "c"):
                 matrix = np.asarray(orthogonalize(jnp.asarray(step[0, 0], jnp.float32)))
                 scale = max(1, step.shape[3] / step.shape[2]) ** 0.5
-                value = value - 0.3 * (scale * matrix + 0.1 * value)
+                value = value - share * 0.3 * (scale * matrix + 0.1 * value)
             else:
-                value = value - 0.1 * step
+                value = value - share * 0.1 * step
         np.testing.assert_allclose(params[name], value, rtol=1e-3, atol=1e-4)
 
 

@@ -46,12 +46,16 @@ def test_links_lead_somewhere(page):
             assert not anchor or anchor in anchors(file), target
 
 
-def test_the_tests_of_reliability_md_are_there():
+@pytest.mark.parametrize(("page", "least"), [("reliability.md", 40), ("differences.md", 6)])
+def test_the_tests_that_a_page_names_are_there(page, least):
     folder = Path(__file__).parent
-    text = (folder.parent / "docs" / "reliability.md").read_text()
-    named = re.findall(r"`([\w/]+\.py)::(\w+)`", text)
-    assert len(named) > 40
+    text = (folder.parent / "docs" / page).read_text()
+    named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > least
     for file, name in named:
-        assert re.search(rf"^def {name}\(", (folder / file).read_text(), re.MULTILINE), (file, name)
+        tests = (folder / file).read_text()
+        assert re.search(rf"^def {name or 'test_'}", tests, re.MULTILINE), (file, name)
+    if page != "reliability.md":
+        return
     tables = [line for line in text.splitlines() if line.startswith("| ")]
     assert all("::" in line or "| test |" in line for line in tables)

@@ -1,18 +1,17 @@
 import itertools
+from typing import get_args
 
 import jax
 import numpy as np
 import pytest
 
-from cifar_jax.rng import stream_key
-
-STREAMS = ("init", "order", "augment", "mix", "dropout")
+from cifar_jax.rng import Stream, stream_key
 
 
 def test_every_seed_stream_and_step_has_its_own_key():
     keys = [
         tuple(jax.random.key_data(stream_key(jax.random.key(seed), stream, step)).tolist())
-        for seed, stream, step in itertools.product(range(3), STREAMS, range(20))
+        for seed, stream, step in itertools.product(range(3), get_args(Stream), range(20))
     ]
     assert len(set(keys)) == len(keys)
 

@@ -46,6 +46,19 @@ def test_mirrored(images):
     assert (tta.views(images, "flip")[1] == images[:, :, ::-1]).all()
 
 
+def test_views_of_black_and_white_stay_in_range():
+    images = jax.random.bernoulli(jax.random.key(0), 0.5, (3, 16, 16, 3)).astype(jnp.float32)
+    for view in tta.views(images, "full"):
+        assert view.min() >= 0
+        assert view.max() <= 1
+
+
+@pytest.mark.parametrize(("border", "corner"), [("constant", 0.0), ("reflect101", 1.0)])
+def test_what_a_rotation_sees_outside(border, corner):
+    for view in tta.views(jnp.ones((1, 16, 16, 3)), "full", border=border)[2:4]:
+        np.testing.assert_allclose(view[0, 0, 0], corner, atol=1e-5)
+
+
 def test_rotations_are_mirror_images_of_each_other(images):
     left, right = tta.views(images, "full")[2:4]
     mirrored = tta.views(images[:, :, ::-1], "full")[2][:, :, ::-1]

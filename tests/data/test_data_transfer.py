@@ -158,10 +158,10 @@ def test_absent_file_and_absent_server(server, tmp_path, monkeypatch):
         transfer.check(f"{server.url}/nothing")
     with pytest.raises(Unavailable, match="404"):
         transfer.fetch(f"{server.url}/nothing", tmp_path / "file", report=print)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with pytest.raises(Unavailable, match="cannot be reached"):
-        transfer.check(f"http://127.0.0.1:{port}/")
+    with socket.socket() as deaf:  # has the port and does not listen
+        deaf.bind(("127.0.0.1", 0))
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            transfer.check(f"http://127.0.0.1:{deaf.getsockname()[1]}/")
     for address in ("file:///etc/passwd", "ftp://localhost/", "nonsense"):
         with pytest.raises(DataError, match="must begin with https"):
             transfer.check(address)

@@ -17,9 +17,15 @@ CONFIG += ["--model.stages", "8", "--augment.ricap", "0", "--augment.shift-scale
 CONFIG += ["--augment.hue-saturation-value", "0", "--model.convolutions", "plain"]
 EPOCHS = 8
 MAIN = """
-import sys
+import os, sys, time
 from cifar_jax.runtime import cluster
+from cifar_jax.runtime.trainer import Trainer
 cluster.HEARTBEAT = 20  # seconds: a death is seen sooner
+train_epoch = Trainer.train_epoch
+def slowly(*arguments, **options):
+    time.sleep(float(os.environ["PAUSE"]))
+    return train_epoch(*arguments, **options)
+Trainer.train_epoch = slowly
 from cifar_jax.cli import main
 sys.exit(main(sys.argv[1:]))
 """  # as main.py
@@ -31,7 +37,7 @@ def start():
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     started = []
 
-    def processes(workdir, epochs, count=2):
+    def processes(workdir, epochs, count=2, pause=0.0):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -44,7 +50,7 @@ def start():
                 subprocess.Popen(
                     [sys.executable, "-c", MAIN, *words, *where],
                     cwd=ROOT,
-                    env=environment,
+                    env=environment | {"PAUSE": str(pause)},  # before an epoch [seconds]
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
@@ -91,7 +97,7 @@ def alone(start, tmp_path_factory):
 def test_stopped_together_killed_and_finished(start, alone, tmp_path):
     """A signal to one stops both after the same step; one is killed; both are started again."""
     workdir = tmp_path / "run"
-    processes = start(workdir, EPOCHS)
+    processes = start(workdir, EPOCHS, pause=0.5)  # so that they do not end before the signal
     wait_for(workdir, 2, processes)
     processes[1].send_signal(signal.SIGTERM)
     first, second = finish(processes)
@@ -99,7 +105,7 @@ def test_stopped_together_killed_and_finished(start, alone, tmp_path):
     stopped = len(rows(workdir))
     assert 2 <= stopped < EPOCHS
 
-    processes = start(workdir, EPOCHS)
+    processes = start(workdir, EPOCHS, pause=0.5)
     wait_for(workdir, stopped + 1, processes)
     processes[1].kill()
     first, second = finish(processes)

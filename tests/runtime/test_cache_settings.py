@@ -130,14 +130,19 @@ def test_jaxs_environment_variables_win(home, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "module", "function"),
+    ("command", "module", "function"),
     [
-        ("train --config configs/smoke.py", train_module, "train"),
-        ("eval --config configs/smoke.py", score, "evaluate_run"),
+        ("train", train_module, "train"),
+        ("eval", score, "evaluate_run"),
     ],
 )
-def test_the_commands_use_it(home, monkeypatch, capsys, words, module, function):
-    def stand_in(*_, **__):
+@pytest.mark.usefixtures("home")
+def test_the_commands_use_it(monkeypatch, tmp_path, capsys, command, module, function):
+    """On the default folder of a run."""
+    folders = []
+
+    def stand_in(*arguments, **_):
+        folders.extend(each for each in arguments if isinstance(each, Path))
         assert jax.config.values["jax_compilation_cache_dir"] == str(cache_folder())
         for _ in range(2):
             warnings.warn(
@@ -147,7 +152,10 @@ def test_the_commands_use_it(home, monkeypatch, capsys, words, module, function)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, function, stand_in)
-    assert cli.main(words.split()) == 130
+    monkeypatch.chdir(tmp_path)
+    config = Path(__file__).parents[2] / "configs" / "smoke.py"
+    assert cli.main([command, "--config", str(config), "--train.seed", "3"]) == 130
+    assert folders == [Path("runs/smoke-seed3")]
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert lines[0] == (
         "main.py: compiling without the compilation cache: Error reading persistent compilation "

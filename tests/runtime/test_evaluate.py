@@ -50,8 +50,9 @@ def test_few_images_are_a_small_batch(tiny, variables, images, monkeypatch, coun
     assert len(report.probabilities) == count
 
 
-def test_figures_follow_from_the_probabilities(tiny, variables, images):
-    report = evaluate(tiny, variables, images)
+@pytest.mark.parametrize("mode", ["none", "flip", "full"])
+def test_figures_follow_from_the_probabilities(tiny, variables, images, mode):
+    report = evaluate(tiny, variables, images, mode=mode)
     labels = images[1]
     predicted = report.probabilities.argmax(axis=1)
     assert report.accuracy == (predicted == labels).mean()

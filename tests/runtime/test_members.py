@@ -81,15 +81,16 @@ def test_numbers_of_each_member(config, resident, vectorized):
     """A member with other numbers is the single run with them, but for rounding."""
     optim = {
         "learning_rate": 0.2,
-        "final_learning_rate": 0.01,
+        "final_learning_rate": 0.2,
         "muon_learning_rate": 0.01,
         "weight_decay": 5e-3,
         "muon_weight_decay": 0.1,
         "momentum": 0.8,
         "label_smoothing": 0.3,
-        "ema_decay": 0.5,
+        "ema_decay": 0.0,
     }
     augment = {"flip": 0.1, "coarse_dropout": 0.9, "mixup": 0.0, "cutmix": 0.9}
+    config = config.replace(train={"epochs": 1})  # in which the rates of the members part
     other = config.replace(optim=optim, augment=augment)
     assert len(differing([config, other])) == len(optim) + len(augment)
     _, states, sums = together([config, other], resident, vectorized, epochs=1)

@@ -142,7 +142,9 @@ def test_an_error_in_the_postponed_block_passes(heard):
 
 CHILD = """
 import ctypes, sys
+from cifar_jax.runtime import signals
 from cifar_jax.runtime.signals import listening
+signals.TOGETHER = 2  # seconds, for a machine that is slow
 with listening() as stop, stop.postponed():
     print("ready", flush=True)
     ctypes.CDLL(None).usleep(400_000)  # in C, where no handler of Python's can run
@@ -151,6 +153,7 @@ with listening() as stop, stop.postponed():
 
 
 def test_the_second_signal_ends_the_process_inside_of_c():
+    said = "stopping after this chunk of steps; once more to stop at once\n"
     with subprocess.Popen(
         [sys.executable, "-c", CHILD],
         stdout=subprocess.PIPE,
@@ -162,11 +165,13 @@ def test_the_second_signal_ends_the_process_inside_of_c():
         time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)  # as timeout(1) does: to the process and to its group
-        time.sleep(0.5)
+        assert process.stderr is not None
+        assert process.stderr.readline() == said
+        time.sleep(2.5)
         assert process.poll() is None
         started = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
+        _, more = process.communicate(timeout=30)
     assert process.returncode == 143
     assert time.monotonic() - started < 20
-    assert said == "stopping after this chunk of steps; once more to stop at once\n"
+    assert more == ""

@@ -1,5 +1,6 @@
 """One step of evaluation."""
 
+import dataclasses
 import functools
 import re
 
@@ -43,6 +44,15 @@ def test_evaluation_of_a_masked_batch(model, step_of, start, padded):
     picked = probabilities[np.arange(BATCH), np.asarray(labels)]
     np.testing.assert_allclose(found["loss"][mask], -np.log(picked[mask]), rtol=1e-4)
     assert not any(value[~mask].any() for value in found.values())
+
+
+def test_rotated_views_see_the_border_of_the_config(model, start, padded):
+    found = []
+    for border in ("constant", "reflect101"):
+        config = dataclasses.replace(CONFIG.augment, border=border)
+        step = jax.jit(steps.make_eval_step(model.apply, config, modes=("full",)))
+        found.append(step(start.variables, padded)["full"]["loss"])
+    assert jnp.abs(found[0] - found[1]).max() > 1e-4
 
 
 def test_evaluation_multiplies_in_float32(model, start, padded):

@@ -33,15 +33,25 @@ def test_the_batch_is_a_function_of_seed_and_step(images):
 
 
 def test_one_step_against_its_parts(model, tx, start, images):
-    """The step again, written out with the pieces that have tests of their own."""
-    batch = first_batch(images)
-    step = jax.jit(steps.make_train_step(model.apply, tx, CONFIG))
-    new, metrics = step(start, KEY, batch)
-    seen, targets, _ = augmented(KEY, start.step, batch)
+    """The eighth step, written out with the pieces that have tests of their own."""
+    batch, config = first_batch(images), CONFIG.augment
+    averages = jax.tree.map(lambda x: x + 1.0, (start.ema_params, start.ema_batch_stats))
+    start = start.replace(step=jnp.int32(7), ema_params=averages[0], ema_batch_stats=averages[1])
+    new, metrics = jax.jit(steps.make_train_step(model.apply, tx, CONFIG))(start, KEY, batch)
+
+    @jax.jit
+    def see(pixels, labels):
+        pixels = pixels.astype(jnp.float32) / 255
+        pixels = augment.augment_pixels(stream_key(KEY, "augment", 7), pixels, config)
+        pixels = augment.normalize(pixels, mean=config.mean, std=config.std)
+        targets = jax.nn.one_hot(labels, CLASSES, dtype=jnp.float32)
+        return augment.mix(stream_key(KEY, "mix", 7), pixels, targets, config)[:2]
+
+    seen, targets = see(*batch)
 
     def loss_fn(params):
         variables = {"params": params, "batch_stats": start.batch_stats}
-        rngs = {"dropout": stream_key(KEY, "dropout", 0)}
+        rngs = {"dropout": stream_key(KEY, "dropout", 7)}
         logits, updated = model.apply(
             variables, seen, train=True, mutable=["batch_stats"], rngs=rngs
         )
@@ -54,9 +64,13 @@ def test_one_step_against_its_parts(model, tx, start, images):
     chex.assert_trees_all_close(new.params, params, rtol=1e-4, atol=1e-6)
     chex.assert_trees_all_close(new.batch_stats, stats, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(metrics["loss"], loss * BATCH, rtol=1e-5)
-    expected = jax.tree.map(lambda old, p: 0.1 * old + 0.9 * p, start.params, params)
-    chex.assert_trees_all_close(new.ema_params, expected, rtol=1e-4, atol=1e-6)
-    assert new.step == 1
+    kept = (1 + 7) / (10 + 7)  # below ema_decay
+    expected = jax.tree.map(
+        lambda old, value: kept * old + (1 - kept) * value, averages, (params, stats)
+    )
+    found = (new.ema_params, new.ema_batch_stats)
+    chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-6)
+    assert new.step == 8
 
 
 def test_a_step_with_a_teacher(model, tx, start, images):

@@ -4,6 +4,7 @@ FAULT_FOLDER   the folder whose files count
 FAULT          "<what> <n> <pattern>": at the n-th event that matches, die (KILL), hear signals
                (TERM, INT; "TERM,TERM" is two of them, half a second between), or from then on
                be refused by the system (ENOSPC, EROFS, ...)
+               An import of a package is an event, too: "import jax"
 FAULT_EVENTS   a file that each event is written to, as "<event> <path in the folder>"
 """
 
@@ -51,6 +52,9 @@ class _Faults:
     def hear(self, event, args):
         if event == "open" and isinstance(args[0], (str, bytes)):
             self.tell("write" if (args[2] or 0) & WRITING else "read", args[0])
+        elif event == "import" and self.pattern.search(f"import {args[0]}"):
+            self.left -= 1
+            self.happen(args[0])
         elif event in NAMING and os.path.isabs(args[0]):  # else in a folder known otherwise
             self.tell(event.removeprefix("os."), args[0])
 
