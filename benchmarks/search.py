@@ -193,9 +193,9 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"search.py: {error}", file=sys.stderr)
         return 1
-    print(f"\n{'trial':30} validation   plain  seconds")
+    print(f"\n{'trial':30} validation  not averaged  seconds")
     for row in rows:
-        accuracies = f"{row[CHOSEN_BY]:10.2%} {row['validation_accuracy']:7.2%}"
+        accuracies = f"{row[CHOSEN_BY]:10.2%} {row['validation_accuracy']:13.2%}"
         print(f"{row['trial']:30} {accuracies} {row['seconds']:8.0f}")
     return 0
 

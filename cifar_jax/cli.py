@@ -75,7 +75,8 @@ def _parser(name: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
         exit_on_error=False,
     )
-    parser.add_argument("-h", "--help", action="store_true", help="list every option and field")
+    about = "list every option" + (" and field" if command.fields == FIELDS else "")
+    parser.add_argument("-h", "--help", action="store_true", help=about)
     command.add_options(parser)
     return parser
 

@@ -41,7 +41,7 @@ def override(config: T, words: Sequence[str]) -> T:
     if unknown:
         name = unknown[0].split("=")[0]
         near = _nearest(name, options_of(config))
-        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists every field"
+        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists the options"
         shown = name if name.isprintable() else repr(name)
         raise ConfigError(f"{shown}: no such option; {hint}")
     return config
@@ -49,9 +49,11 @@ def override(config: T, words: Sequence[str]) -> T:
 
 def _refusal(config: Any, words: Sequence[str], message: str) -> str:
     """In place of tyro's message about a value: the option, the requirement and the value."""
-    if not (found := re.search(r"--([\w-]+)\.([\w-]+)", message)):
+    named = [word for word in re.findall(r"--[\w.-]+\w", message) if word in options_of(config)]
+    if not named:
         return message
-    option, section, field = found[0], *(name.replace("-", "_") for name in found.groups())
+    option = named[-1]  # after the value, which may look like one
+    section, _, field = option.removeprefix("--").replace("-", "_").partition(".")
     needed = requirement(get_type_hints(type(getattr(config, section)), include_extras=True)[field])
     given, values = False, list[str]()
     for word in words:
@@ -75,8 +77,11 @@ def _nearest(name: str, options: Sequence[str]) -> list[str]:
     own = [option for option in options if option.startswith(f"--{section}.")] or options
     if parts := [option for option in own if field in option.partition(".")[2].split("-")]:
         return parts
-    by_field = {option.partition(".")[2]: option for option in reversed(own)}
-    return [by_field[each] for each in difflib.get_close_matches(field, by_field, 1, cutoff=0.7)]
+    for among in (own, options):
+        by_field = {option.partition(".")[2]: option for option in reversed(among)}
+        if near := difflib.get_close_matches(field, by_field, n=1, cutoff=0.7):
+            return [by_field[near[0]]]
+    return []
 
 
 def print_fields(config: Any, prog: str) -> None:

@@ -37,7 +37,7 @@ Seed = Annotated[int, Range(0, 2**31 - 1)]
 def requirement(hint: Any) -> str:
     """What the words of a command line for a field of this type must be, as ``a whole number``."""
     if get_origin(hint) is tuple:
-        return "numbers separated by spaces"
+        return f"{requirement(get_args(hint)[0]).removeprefix('a ')}s separated by spaces"
     if get_origin(hint) is Literal:
         return f"one of {', '.join(get_args(hint))}"
     kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint

@@ -117,7 +117,7 @@ def make_train_step(
             return jnp.mean(losses), (losses, logits, updated["batch_stats"])
 
         gradient, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-        # make_optimizer's skips a gradient that is not finite, and counts it: such a loss as well
+        # make_optimizer skips and counts such a gradient: let it do so with such a loss as well
         finite = jnp.isfinite(jnp.sum(losses))
         gradient = jax.tree.map(lambda g: jnp.where(finite, g, jnp.nan), gradient)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)

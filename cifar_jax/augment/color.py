@@ -129,7 +129,7 @@ def shift_hsv(
 
     Raises:
       TypeError: if the images are integers.
-      ValueError: if they have another number of channels.
+      ValueError: if they do not have 3 channels.
 
     Reference: ``shift_hsv`` of Albumentations 2.0.8.
     """
@@ -154,7 +154,7 @@ def rgb_to_hsv(images: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
     Raises:
       TypeError: if the images are integers.
-      ValueError: if they have another number of channels.
+      ValueError: if they do not have 3 channels.
 
     Reference: A. R. Smith, Color gamut transform pairs, SIGGRAPH 1978.
 

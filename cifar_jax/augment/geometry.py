@@ -208,7 +208,7 @@ def _sample(images: jax.Array, x: jax.Array, y: jax.Array, border: Border) -> ja
     pixels = images.reshape(batch, -1, channels).astype(jnp.float32)
 
     def pixel(offset: int) -> jax.Array:  # image by image: a batch may be spread over devices
-        return jax.vmap(lambda x, i: x.at[i].get(mode="clip"))(pixels, corner + offset)
+        return jax.vmap(lambda flat, i: flat.at[i].get(mode="clip"))(pixels, corner + offset)
 
     to_right, to_bottom = (x - left)[..., None], (y - top)[..., None]
     upper = _interpolate(pixel(0), pixel(1), to_right)

@@ -69,8 +69,9 @@ def describe_sweep(found: dict[str, Any]) -> str:
     columns = {
         "averaged": "ema_test_accuracy",
         "not averaged": "test_accuracy",
-        f"tta {found['tta']}": "tta_accuracy",
+        f"with tta {found['tta']}": "tta_accuracy",
     }
+    columns.pop("with tta none", None)  # a copy of the first
     lines = ["test accuracy  " + "".join(f"{title:>14}" for title in columns) + "     seconds"]
     for run in found["runs"]:
         cells = "".join(f"{run[name]:14.2%}" for name in columns.values())

@@ -65,8 +65,8 @@ class Members(Trainer):
           configs: of the members; any two of them :func:`fit`.
           vectorized: each operation works on all members, by ``jax.vmap``; else one member's chunk
             follows another's, by ``jax.lax.map``, with the operations of a single run. By default
-            where that is faster: not on a single CPU. Vectorised members whose number is a multiple
-            of the devices are spread over them; else they are on the first.
+            where that is faster: not on a single CPU. Vectorised members are spread evenly, over as
+            many devices as divide their number.
 
         Raises:
           ValueError: for configs that differ in other fields.
@@ -88,7 +88,7 @@ class Members(Trainer):
 
     @functools.cached_property
     def placement(self) -> Placement:
-        """Each device with a part of the members, or the first with all."""
+        """As :func:`of_members` spreads vectorised members; others are on one device."""
         return of_members(self.members) if self.vectorized else Placement()
 
     @functools.cached_property

@@ -68,7 +68,7 @@ def of_batches(size: int) -> Placement:
 
 
 def of_members(count: int) -> Placement:
-    """As many members on each device, on as many devices as that leaves: five of eight for five."""
+    """The same number of members on each of as many devices as allow it: five on five of eight."""
     devices = jax.devices()
     used = max(n for n in range(1, len(devices) + 1) if count % n == 0)
     if used == 1:

@@ -16,7 +16,7 @@ class Teacher(NamedTuple):
 
     Attributes:
       model: its Flax module; ``model.apply(variables, images)`` gives its logits.
-      variables: of it, on the host.
+      variables: of it, on the device.
       known: for results.json: path, file_sha256, parameters, accuracy and protocol.
     """
 

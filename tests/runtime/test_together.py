@@ -2,10 +2,13 @@
 
 import json
 
+import jax
 import pytest
 from tiny_runs import TIMES, read_metrics, stop_in_chunk
 
 from cifar_jax.errors import ConfigError
+from cifar_jax.runtime import together as together_module
+from cifar_jax.runtime.environment import OutOfMemory
 from cifar_jax.runtime.history import out_of_patience
 from cifar_jax.runtime.members import Members
 from cifar_jax.runtime.together import Run, train_together
@@ -48,6 +51,16 @@ def test_each_is_a_single_run(whole, together, runs, tmp_path):
     }
     for name in ("curves.png", "confusion.png", "config.json", "log.txt"):
         assert (together / "run1" / name).exists()
+
+
+def test_too_little_memory_for_all(runs, tmp_path, monkeypatch):
+    def exhausted(*_, **__):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n")
+
+    monkeypatch.setattr(together_module, "load_inputs", exhausted)
+    with pytest.raises(OutOfMemory) as error:
+        train_together([Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)])
+    assert str(error.value).endswith("memory with side_by_side 2: try --side-by-side 1")
 
 
 @pytest.mark.parametrize("chunks", [3, 4])  # two are an epoch

@@ -211,15 +211,20 @@ def test_an_empty_workdir_cannot_be_evaluated(tiny, tmp_path):
         score.evaluate_run(tmp_path, tiny)
 
 
-def test_gradients_that_stay_bad_stop_the_run(light, tmp_path):
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [(2, r"step \d+: .* of the last \d+ steps"), (1000, "of every step had a ")],
+)
+def test_gradients_that_stay_bad_stop_the_run(light, tmp_path, limit, message):
     config = light.replace(
-        optim={"learning_rate": 1e6, "clip_norm": 0.0, "nonfinite_limit": 2, "warmup": 0.0},
+        optim={"learning_rate": 1e6, "clip_norm": 0.0, "nonfinite_limit": limit, "warmup": 0.0},
         train={"epochs": 40},
     )
-    with pytest.raises(TrainingError, match=r"step \d+: ") as error:
+    with pytest.raises(TrainingError, match=message) as error:
         train(config, tmp_path)
     assert (tmp_path / "log.txt").read_text().endswith(f" ended: {error.value}\n")
-    assert checkpoint.latest_valid(tmp_path / "checkpoints") is None
+    saved = set(checkpoint.steps(tmp_path / "checkpoints"))
+    assert saved == (set() if limit == 2 else {10})  # the latter stops in its second epoch
     assert not (tmp_path / "results.json").exists()
 
 

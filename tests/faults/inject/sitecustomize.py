@@ -4,7 +4,7 @@ FAULT_FOLDER   the folder whose files count
 FAULT          "<what> <n> <pattern>": at the n-th event that matches, die (KILL), hear signals
                (TERM, INT; "TERM,TERM" is two of them, half a second between), or from then on
                be refused by the system (ENOSPC, EROFS, ...)
-               An import of a package is an event, too: "import jax"
+               A pattern that begins with "import " is of imports alone: "import jax$"
 FAULT_EVENTS   a file that each event is written to, as "<event> <path in the folder>"
 """
 
@@ -25,6 +25,7 @@ class _Faults:
         self.folder = os.path.abspath(folder) + os.sep
         self.what, count, pattern = fault.split(" ", 2)
         self.left, self.pattern = int(count), re.compile(pattern)
+        self.of_imports = pattern.startswith("import ")
         self.events = os.open(events, os.O_WRONLY | os.O_CREAT | os.O_APPEND) if events else None
 
     def tell(self, event, path):
@@ -52,9 +53,10 @@ class _Faults:
     def hear(self, event, args):
         if event == "open" and isinstance(args[0], (str, bytes)):
             self.tell("write" if (args[2] or 0) & WRITING else "read", args[0])
-        elif event == "import" and self.pattern.search(f"import {args[0]}"):
-            self.left -= 1
-            self.happen(args[0])
+        elif event == "import":  # no event for other patterns, nor for FAULT_EVENTS
+            if self.of_imports and self.pattern.search(f"import {args[0]}"):
+                self.left -= 1
+                self.happen(args[0])
         elif event in NAMING and os.path.isabs(args[0]):  # else in a folder known otherwise
             self.tell(event.removeprefix("os."), args[0])
 
