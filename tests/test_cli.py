@@ -1,10 +1,8 @@
 """Commands as a user types them: the first of each kind in a process of its own."""
 
-import csv
 import dataclasses
 import hashlib
 import inspect
-import io
 import json
 import os
 import shlex
@@ -17,7 +15,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import cifar_jax
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data import CLASS_NAMES, DataError, make_synthetic
 from cifar_jax.errors import ConfigError
@@ -144,56 +141,6 @@ def test_exported_weights_give_the_same_figures(smoke, run_here, tmp_path):
     assert other.returncode == 2
     assert "belongs to its config, so not model.stem: 8 -> 9" in other.stderr
     assert other.stderr.count("\n") == 1
-
-
-def test_predict(run_here, tmp_path):
-    """Tables, CSV and JSON are the same rows; a bad file is one line, and the others go on."""
-    weights = ("--weights", "pretrained/200k_quick")
-    rng = np.random.default_rng(0)
-    for name, shape in (("b.png", (32, 32, 3)), ('a, "1".jpg', (50, 70, 3)), ("c.gif", (9, 9))):
-        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
-    (tmp_path / "b.jpg").write_text("not an image")
-    (tmp_path / "notes.txt").write_text("not an image either")
-    words = ("--eval.batch-size", "2", tmp_path, *weights, "--top", "2")
-    form = run("predict", *words, "--json")
-    assert form.returncode == 1
-    bad = f"main.py: {tmp_path / 'b.jpg'}: not an image of a format that Pillow reads\n"
-    left = f"main.py: {tmp_path}: files of other kinds are left out: .txt 1\n"
-    assert form.stderr == left + bad
-    found = json.loads(form.stdout)
-    names = [str(tmp_path / name) for name in ('a, "1".jpg', "b.png", "c.gif")]
-    assert [row["file"] for row in found] == names
-    net = cifar_jax.load(ROOT / "pretrained" / "200k_quick")
-    expected = net.predict(np.stack([cifar_jax.read_image(name) for name in names]))
-    for row, probabilities in zip(found, expected, strict=True):
-        best = np.argsort(-probabilities)[:2]
-        assert [each["class"] for each in row["classes"]] == [CLASS_NAMES[k] for k in best]
-        shares = [each["probability"] for each in row["classes"]]
-        np.testing.assert_allclose(shares, probabilities[best], atol=1e-5)
-    table = run_here("predict", *words, "--csv")
-    assert (table.returncode, table.stderr) == (1, left + bad)
-    rows = list(csv.DictReader(io.StringIO(table.stdout)))
-    assert [(row["file"], int(row["rank"])) for row in rows] == [
-        (name, rank) for name in names for rank in (1, 2)
-    ]
-    assert [(row["class"], float(row["probability"])) for row in rows] == [
-        tuple(each.values()) for row in found for each in row["classes"]
-    ]
-    shown = run_here("predict", names[0], *words[:2], names[2], *weights, "--top", "1")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    for line, row in zip(shown.stdout.splitlines(), (found[0], found[2]), strict=True):
-        best = row["classes"][0]
-        assert line == f"{best['class']:10} {best['probability']:7.2%}  {row['file']}"
-    shares = []
-    for mode in ("none", "flip", "full"):
-        words = (names[1], *weights, "--top", "1", "--json", "--tta", mode)
-        (row,) = json.loads(run_here("predict", *words).stdout)
-        shares.append(row["classes"][0]["probability"])
-        image = cifar_jax.read_image(names[1])
-        assert shares[-1] == pytest.approx(net.predict(image[None], mode=mode).max(), abs=1e-5)
-    assert np.ptp(shares) > 1e-3
-    nothing = run_here("predict", tmp_path / "b.jpg", *weights, "--json")
-    assert (nothing.returncode, nothing.stderr) == (2, bad)
 
 
 def test_report_and_compare(smoke, run_here, tmp_path):

@@ -1,20 +1,15 @@
 import json
 import shutil
 
-import jax
-import numpy as np
 import pytest
 from tiny_runs import interrupt_at, read_metrics, stop
 
 from cifar_jax.config import ConfigError
-from cifar_jax.config_file import load_config
-from cifar_jax.data import make_synthetic
 from cifar_jax.runtime import checkpoint, score
 from cifar_jax.runtime import session as session_module
 from cifar_jax.runtime import train as train_module
-from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.train import train
-from cifar_jax.runtime.trainer import Trainer, TrainingError
+from cifar_jax.runtime.trainer import TrainingError
 from cifar_jax.runtime.workdir import Workdir
 
 NEEDED = {
@@ -164,34 +159,6 @@ def test_early_stopping(tiny, tmp_path):
         assert found[name] == results[name]
 
 
-def test_a_row_is_of_the_sums_of_its_epoch(tiny):
-    trainer = Trainer(tiny)
-    after = jax.tree.map(lambda x: np.full(x.shape, 20, x.dtype), trainer.abstract_state())
-    sums = {"examples": 160.0, "loss": 400.0, "correct": 40.0, "skipped": 2.0, "seconds": 4.0}
-    assert trainer.row(after, 2, sums) == {
-        "epoch": 2,
-        "step": 20,
-        "train_loss": 2.5,
-        "train_accuracy": 0.25,
-        "skipped": 2,
-        "learning_rate": pytest.approx(np.asarray(trainer.schedule(19)).item()),
-        "images_per_second": 50.0,
-    }
-
-
-def test_no_image_is_in_two_sets_and_each_has_its_label(tiny):
-    found = load_inputs(tiny, report=print)
-    dataset = make_synthetic(train=240, seed=tiny.data.split_seed)
-    images = np.concatenate([dataset.train_images, dataset.test_images])
-    labels = np.concatenate([dataset.train_labels, dataset.test_labels])
-    label_of = {x.tobytes(): y for x, y in zip(images, labels, strict=True)}
-    seen = [(x.tobytes(), y) for xs, ys in found for x, y in zip(xs, ys, strict=True)]
-    assert [len(xs) for xs, _ in found] == [200, 40, 1000]
-    assert len({x for x, _ in seen}) == len(seen)
-    assert all(label_of[x] == y for x, y in seen)
-    assert {x.tobytes() for x in found.test[0]} == {x.tobytes() for x in dataset.test_images}
-
-
 def test_evaluation_repeats_the_results(whole, tiny):
     workdir, results = whole
     found = score.evaluate_run(workdir, tiny)
@@ -234,22 +201,6 @@ def test_figures_that_are_not_finite_are_no_results(tiny, tmp_path, monkeypatch,
     with pytest.raises(TrainingError, match=rf"step \d+: test_loss must be finite, not {value}"):
         train(tiny, tmp_path)
     assert not (tmp_path / "results.json").exists()
-
-
-def test_compile_seconds_count_the_initial_state_and_the_chunk(tiny):
-    trainer = Trainer(tiny)
-    assert trainer.compile_seconds == 0
-    trainer.initial_state()
-    first = trainer.compile_seconds
-    assert trainer.train_chunk is trainer.train_chunk
-    assert trainer.compile_seconds > first > 0
-
-
-@pytest.mark.parametrize(("chunk_steps", "used"), [(64, 39), (351, 351), (1000, 351), (2, 1)])
-def test_chunks_divide_the_epoch(chunk_steps, used):
-    config = load_config("configs/200k.py", ["--train.chunk-steps", str(chunk_steps)])
-    assert config.steps_per_epoch == 351
-    assert Trainer(config).chunk_steps == used
 
 
 def test_muon_trains_and_goes_on_with_the_same_bits(light, tmp_path):
