@@ -16,8 +16,8 @@ Epoch 91, averaged weights, no test-time augmentation: 95.00 % on the test set (
 seconds. The GPU had to be given back in epoch 94 of 100, so the run was ended, and scored, on two
 CPU cores with its checkpoint of epoch 91, the best on validation (95.36 %) of those whose figures
 were kept; all 100 epochs have not been run. JSON: results/2026-11-27-h200-wide-teacher. It is
-pretrained/wide_teacher. What its students gain has not been measured. The recipe is a usual one,
-and no other was tried.
+pretrained/wide_teacher, and teaches configs/200k_best.py. The recipe is a usual one, and no other
+was tried.
 """
 
 from cifar_jax.config import (
