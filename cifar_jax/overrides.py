@@ -30,10 +30,12 @@ def override(config: T, words: Sequence[str]) -> T:
     Raises:
       ConfigError: for an unknown name (with the nearest right one) or a value of the wrong type.
     """
+    unknown = [word for word in words if word.startswith("--tyro-")]  # it has options of its own
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            config, unknown = _parse(config, words, return_unknown_args=True, add_help=False)
+            if not unknown:
+                config, unknown = _parse(config, words, return_unknown_args=True, add_help=False)
     except SystemExit:  # tyro has printed a box: a title, a rule, the message, a rule, help
         box = re.sub(r"[│|╭╮╰╯+\s]+", " ", said.getvalue())
         title, message, *_ = re.split(r" *[-─]{4,} *", box.strip(" -─"))

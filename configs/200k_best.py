@@ -6,7 +6,7 @@ Its teacher is pretrained/wide_teacher (configs/wide_teacher.py), a path from th
 project. It has not seen 5,000 images of split seed 0: a run that it teaches holds out those
 (--data.validation-examples 5000) or none, and does not train on generated images. The recipe is for
 a GPU. Two CPU cores would need some seven hours for 118 epochs without a teacher
-(--distill.teacher ''); with it a step has 3.6 times the multiply-adds. Neither was run.
+(--distill.teacher ''), and with it, at 3.6 times the multiply-adds, a day. Neither was run.
 
 Measured 2026-11-27 on one NVIDIA H200, jax 0.11.2, bfloat16, seeds 0 to 4 side by side:
 

@@ -1,8 +1,10 @@
 """The data set as four arrays, and the hashes that say it is the real one. uint8 throughout."""
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -45,6 +47,14 @@ class DataError(CifarJaxError):
 
 class Unavailable(DataError):
     """A source is absent or cannot be reached; nothing is wrong with what it holds."""
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path with the home folder in place of ``~``; raises DataError where that is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{path}: the home folder of {Path(path).parts[0]} is not known") from error
 
 
 class Dataset(NamedTuple):

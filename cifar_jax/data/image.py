@@ -174,7 +174,11 @@ def _to_array(image: "Image.Image") -> np.ndarray:
     left, top = ((length - side) // 2 for length in image.size)
     image = image.crop((left, top, left + side, top + side))
     if image.mode.startswith("I"):  # grey of 16 or 32 bits
+        clear = image.info.get("transparency")
         image = image.convert("I")
+        if isinstance(clear, int):  # the one level that is transparent
+            levels = np.asarray(image)
+            image = Image.fromarray(np.where(levels == clear, WHITE, levels).astype(np.int32))
         low, high = cast(tuple[int, int], image.getextrema())
         if low < 0 or high > WHITE:
             raise ValueError(f"grey levels must be between 0 and {WHITE}, not {low} to {high}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cifar_jax.data import archive, batches, cache, download, huggingface, mirror, prepared
-from cifar_jax.data.dataset import DataError, Dataset, Report, Unavailable
+from cifar_jax.data.dataset import DataError, Dataset, Report, Unavailable, expanded
 from cifar_jax.data.lock import exclusive
 from cifar_jax.data.probe import Probe
 from cifar_jax.data.synthetic import make_synthetic
@@ -64,7 +64,7 @@ def load_cifar10(
         raise DataError(f"source must be one of {', '.join(SOURCES)}, not {source!r}")
     if source == "synthetic":
         return make_synthetic()
-    folder = Path(data_dir).expanduser().absolute()
+    folder = expanded(data_dir).absolute()
     if source in ("auto", "cache"):
         try:
             return _attempt("cache", folder, lambda line: None)

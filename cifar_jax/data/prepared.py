@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_jax.data.dataset import SHA256, DataError, Dataset, Report, Unavailable, verify
+from cifar_jax.data.dataset import SHA256, DataError, Dataset, Report, Unavailable, expanded, verify
 from cifar_jax.data.png import decode_png
 
 RECORD_LIMIT = 2**20  # bytes of one example; the real ones have about 2,400
@@ -35,7 +35,7 @@ def load(data_dir: Path, report: Report) -> Dataset:
       Unavailable: there is no prepared data set.
       DataError: there is one, but it cannot be read or holds something else.
     """
-    places = [data_dir, Path(os.environ.get("TFDS_DATA_DIR") or data_dir).expanduser()]
+    places = [data_dir, expanded(os.environ.get("TFDS_DATA_DIR") or data_dir)]
     places.append(Path(os.path.expanduser("~/tensorflow_datasets")))
     for place in places:
         for info in sorted(place.glob("cifar10/3.*/dataset_info.json"), reverse=True):

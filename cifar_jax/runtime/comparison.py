@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cifar_jax.config import Config, to_dict
 from cifar_jax.runtime import charts, page
 from cifar_jax.runtime.compatibility import FREE, changes
-from cifar_jax.runtime.describe import VALIDATION
+from cifar_jax.runtime.describe import VALIDATION, describe_changes
 from cifar_jax.runtime.page import Section, percent
 from cifar_jax.runtime.progress import format_duration
 from cifar_jax.runtime.records import Record, seed_of
@@ -55,7 +55,7 @@ class Comparison(NamedTuple):
 
     Attributes:
       records: the best first, by the averaged weights' accuracy; the unfinished last.
-      recipes: the same in groups that differ in their seed alone.
+      recipes: the same in groups that differ in their seed alone, and were changed alike.
       fields: of the config, ``section.name``, that are not the same in all runs.
       by: key of results that they are sorted by: validation accuracy where all that are finished
         hold the same images out, else test accuracy.
@@ -138,13 +138,23 @@ def compare(records: Sequence[Record]) -> Comparison:
         for recipe in recipes:
             other = {c.field for c in changes(recipe[0].config, record.config)}
             seeds = {r.config.train.seed for r in recipe}
-            if not other - FREE - {"train.seed"} and record.config.train.seed not in seeds:
+            alike = not other - FREE - {"train.seed"} and _changed(recipe[0]) == _changed(record)
+            if alike and record.config.train.seed not in seeds:
                 recipe.append(record)
                 break
         else:
             recipes.append([record])
     every = [f"{s}.{name}" for s, names in to_dict(Config()).items() for name in names]
     return Comparison(ordered, recipes, [name for name in every if name in fields], by)
+
+
+def _changed(record: Record) -> list[str]:
+    """What was changed in the config after the run had begun; not known before it is finished."""
+    return describe_changes(record.results["config_changes"]) if record.results else []
+
+
+def _all_changed(found: Comparison) -> list[str]:
+    return [f"{record.name}: {line}" for record in found.records for line in _changed(record)]
 
 
 def value(config: Config, field: str) -> str:
@@ -166,6 +176,7 @@ def describe(found: Comparison) -> str:
     """The tables for the screen."""
     tables = [found.figures(), found.means(), found.settings()]
     text = "\n\n".join(str(table) for table in tables if table.rows)
+    text = "\n".join([text, *_all_changed(found)])
     return text.replace("\N{NO-BREAK SPACE}", "")
 
 
@@ -184,6 +195,8 @@ def comparison_page(found: Comparison) -> str:
     if "validation" in found.columns():
         columns = f"validation: of the averaged weights, by which the epoch is taken. {columns}"
     parts.append(page.paragraph(columns, "soft"))
+    if changed := _all_changed(found):
+        parts.append(page.paragraph("; ".join(changed) + "."))
     sections = [Section("figures", "Figures", "\n".join(parts)), _curves(found)]
     if settings.rows:
         sections.append(Section("config", "What differs", page.table(*settings)))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from cifar_jax.config import TrainConfig
+from cifar_jax.errors import ConfigError
 from cifar_jax.runtime.progress import format_duration
 
 Row = dict[str, Any]
@@ -45,6 +46,29 @@ def out_of_patience(config: TrainConfig, history: list[Row]) -> bool:
         return False
     best = selected(history, config.min_delta)
     return history[-1]["epoch"] - best["epoch"] >= config.patience
+
+
+def check_epochs(config: TrainConfig, history: list[Row], *, before: int) -> None:
+    """Check that a run can go on with another number of epochs.
+
+    Args:
+      config: of this session.
+      history: rows of all epochs so far.
+      before: the number of epochs that the run had until now.
+
+    Raises:
+      ConfigError: when more are trained already, or when it was to be longer and patience has run
+        out.
+    """
+    if config.epochs < len(history):
+        raise ConfigError(
+            f"train.epochs must be {len(history)} at least, which are trained, not {config.epochs}"
+        )
+    if config.epochs > before and out_of_patience(config, history):
+        raise ConfigError(
+            f"train.patience must be 0, or more than {config.patience}, for more epochs: so many "
+            "have passed without a gain"
+        )
 
 
 def describe(row: Row, epochs: int) -> str:

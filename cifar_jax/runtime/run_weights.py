@@ -53,7 +53,9 @@ def restore_selected(
         if chosen not in saved:
             left = [row for row in history if row["step"] in saved]
             if not left:
-                raise checkpoint.CheckpointError(f"{last}: no epoch is finished; see --checkpoint")
+                raise checkpoint.CheckpointError(
+                    f"{last} is inside an epoch, and no whole one has one; see --checkpoint"
+                )
             chosen = selected(left, min_delta)["step"]
         step = int(chosen)
     if step not in saved:

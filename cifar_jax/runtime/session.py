@@ -12,7 +12,14 @@ from cifar_jax.runtime import checkpoint, cluster, environment
 from cifar_jax.runtime.compatibility import check_resumable, differences
 from cifar_jax.runtime.describe import describe_changes
 from cifar_jax.runtime.finite import require_finite, require_finite_weights
-from cifar_jax.runtime.history import Row, describe, out_of_patience, selected, selected_step
+from cifar_jax.runtime.history import (
+    Row,
+    check_epochs,
+    describe,
+    out_of_patience,
+    selected,
+    selected_step,
+)
 from cifar_jax.runtime.inputs import ImageSet, Inputs
 from cifar_jax.runtime.loggers import Loggers
 from cifar_jax.runtime.progress import Progress
@@ -84,6 +91,8 @@ class Session:
             teachers = (self.saved.get("teacher_sha256"), self.teacher_sha256)
             for change in check_resumable(self.run.path, old, self.config, teachers, allow=allow):
                 self.config_changes.append({"step": self.step, **change._asdict()})
+                if change.field == "train.epochs":
+                    check_epochs(self.config.train, self.history, before=change.old)
 
     def notes(self, whole: set[int]) -> list[str]:
         """What differs from an uninterrupted run; ``whole`` has the steps of good checkpoints."""
@@ -99,7 +108,7 @@ class Session:
             for row in self.history:
                 if row["step"] not in whole:
                     row["lost"] = True
-            notes.append("the selected epoch's checkpoint is lost: epochs without one are left out")
+            notes.append("the selected epoch has no checkpoint: epochs without one are left out")
         return notes
 
     def train(self, inputs: Inputs, stop: Stop) -> TrainState:
@@ -135,7 +144,8 @@ class Session:
             return None
         train_state = checkpoint.restore(self.last, self.trainer.abstract_state())
         inside = f" and {self.step % self.config.steps_per_epoch} steps" if self.partial else ""
-        self.say(f"continuing after epoch {len(self.history)}{inside}, from {self.last}")
+        doing = "over" if self.is_over() else "continuing"
+        self.say(f"{doing} after epoch {len(self.history)}{inside}, from {self.last}")
         return train_state
 
     def tell_compiled(self, seconds: float, *, loaded: bool) -> None:
@@ -164,6 +174,7 @@ class Session:
         if len(validation[0]):
             row |= validate(config, train_state, validation)
         row["seconds"] = sums["seconds"] + time.monotonic() - started
+        require_finite(row, row["step"])
         row = cluster.of_first(row)
         self.partial = None
         self.history.append(row)
@@ -232,7 +243,7 @@ class Session:
         require_finite(figures, int(best.step))
         return {
             **figures,
-            **facts(trainer, train_state, history, chosen),
+            **facts(trainer, best if self.partial else train_state, history, chosen),
             "config_changes": self.config_changes,
             "environment_changes": self.environment_changes,
         }

@@ -91,6 +91,14 @@ def test_a_transparent_colour_is_white(tmp_path):
         assert (read_image(save(palette, path))[:16] == [255, 0, 0]).all()
 
 
+def test_a_transparent_grey_of_16_bits_is_white(tmp_path):
+    levels = np.full((32, 32), 257 * 100, np.uint16)
+    levels[:16] = 0
+    found = read_image(save(Image.fromarray(levels), tmp_path / "a.png", transparency=0))
+    assert (found[:16] == 255).all()
+    assert (found[16:] == 100).all()
+
+
 def test_grey_bits_and_cmyk(tmp_path, pixels):
     grey = pixels[..., 0]
     found = read_image(save(grey, tmp_path / "grey.png"))

@@ -85,6 +85,24 @@ def test_a_figure_that_is_none(make, capsys, name):
     assert f"results.json: {name} must be a number, not None" in capsys.readouterr().err
 
 
+def test_a_run_that_was_changed_is_a_recipe_of_its_own(make):
+    """One that was trained for longer is not averaged with one that was so long from the start."""
+    folders = [
+        make(f"sweep/seed{seed}", 0.5 + seed / 10, train={"seed": seed}) for seed in range(4)
+    ]
+    for folder in folders[2:]:
+        results = json.loads((folder / "results.json").read_text())
+        change = {"step": 20, "field": "train.epochs", "old": 2, "new": 4}
+        (folder / "results.json").write_text(json.dumps(results | {"config_changes": [change]}))
+    found = compare([read(folder) for folder in folders])
+    assert [[r.name for r in recipe] for recipe in found.recipes] == [
+        ["sweep/seed3", "sweep/seed2"], ["sweep/seed1", "sweep/seed0"]
+    ]  # fmt: skip
+    assert [row[:2] for row in found.means().rows] == [["sweep", "2"], ["sweep", "2"]]
+    line = "config changed at step 20: train.epochs: 2 -> 4"
+    assert describe(found).splitlines()[-2:] == [f"sweep/seed{seed}: {line}" for seed in (3, 2)]
+
+
 def test_order_means_and_fields(runs):
     found = compare([read(folder) for folder in expand(runs)])
     head, rows = found.figures()

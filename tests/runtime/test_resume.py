@@ -14,6 +14,7 @@ from tiny_runs import TIMES, interrupt_at, read_metrics, stop
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import checkpoint, environment, evaluate, manifest, score
 from cifar_jax.runtime import train as runtime_train
+from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.train import train
 from cifar_jax.runtime.trainer import Trainer, TrainingError
 from cifar_jax.runtime.workdir import Workdir
@@ -98,6 +99,9 @@ def test_fewer_epochs_than_were_begun(light, tmp_path):
     assert found["step"] == 10 * results["selected_epoch"]
     for name in ("test_accuracy", "ema_test_accuracy", "tta_accuracy"):
         assert found[name] == results[name]
+    chosen = restore_selected(Trainer(fewer), Workdir(tmp_path))
+    assert results["weights_sha256"] == environment.weights_sha256(chosen)  # of whole epochs alone
+    assert " over after epoch 2 and 5 steps, from " in (tmp_path / "log.txt").read_text()
 
 
 def test_an_epoch_that_has_begun_is_the_last(light, tmp_path):
@@ -105,6 +109,8 @@ def test_an_epoch_that_has_begun_is_the_last(light, tmp_path):
     config = light.replace(data={"validation_examples": 0}, train={"checkpoint_every": 50})
     stop(config, tmp_path, chunks=3)
     assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == ["15"]
+    with pytest.raises(checkpoint.CheckpointError, match="15 is inside an epoch, and no whole"):
+        score.evaluate_run(tmp_path, config)
     fewer = config.replace(train={"epochs": 1})
     results = train(fewer, tmp_path, allow_config_change=True)
     assert results["epochs"] == results["selected_epoch"] == 2
@@ -131,6 +137,20 @@ def test_checkpoints_that_are_gone_are_not_forgotten(tiny, tmp_path, monkeypatch
     with pytest.raises(checkpoint.CheckpointError, match=message):
         train(tiny, tmp_path)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_epochs_that_were_not_saved_are_trained_anew(light, tmp_path, monkeypatch):
+    """How many those may be is what the run itself was told, not the command that goes on."""
+    config = light.replace(data={"validation_examples": 0}, train={"checkpoint_every": 50})
+    with monkeypatch.context() as patch:
+        write = interrupt_at(3, Workdir.append_metrics)
+        patch.setattr(Workdir, "append_metrics", lambda *args: write(*args))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path)
+    assert len(read_metrics(tmp_path)) == 2
+    assert not (tmp_path / "checkpoints").exists()
+    results = train(config.replace(train={"checkpoint_every": 1, "epochs": 3}), tmp_path)
+    assert (results["epochs"], results["config_changes"]) == (3, [])
 
 
 @pytest.fixture
@@ -213,7 +233,7 @@ def test_the_selected_checkpoint_is_lost(tiny, tmp_path, monkeypatch):
     assert [row.get("lost") for row in read_metrics(tmp_path)] == [True, True, None, None]
     log = (tmp_path / "log.txt").read_text()
     assert "set aside as 10.damaged; going on from 30" in log
-    assert "the selected epoch's checkpoint is lost: epochs without one are left out" in log
+    assert "the selected epoch has no checkpoint: epochs without one are left out" in log
     assert set(checkpoint.steps(tmp_path / "checkpoints")) == {30, 40}
 
 

@@ -7,12 +7,15 @@ import pytest
 from tiny_runs import TIMES, read_metrics, stop_in_chunk
 
 from cifar_jax.errors import ConfigError
+from cifar_jax.runtime import checkpoint
+from cifar_jax.runtime import session as session_module
 from cifar_jax.runtime import together as together_module
 from cifar_jax.runtime.environment import OutOfMemory
 from cifar_jax.runtime.history import out_of_patience
 from cifar_jax.runtime.members import Members
 from cifar_jax.runtime.together import Run, train_together
 from cifar_jax.runtime.train import train
+from cifar_jax.runtime.trainer import TrainingError
 
 SAME = ("ema_test_accuracy", "test_loss", "selected_epoch", "weights_sha256", "confusion")
 
@@ -152,6 +155,24 @@ def test_weights_that_are_not_finite_end_one_run_alone(light, tmp_path):
     assert "finite" in failed[tmp_path / "wild"] or "NaN" in failed[tmp_path / "wild"]
     ended = json.loads((tmp_path / "calm" / "results.json").read_text())
     assert ended["weights_sha256"] == train(calm, tmp_path / "single")["weights_sha256"]
+
+
+def test_an_epoch_whose_figures_are_not_finite_is_not_saved(light, tmp_path, monkeypatch):
+    """The run goes on from the epoch before it, with other values or as it is."""
+    configs = [light.replace(train={"epochs": 3, "seed": seed}) for seed in (0, 1)]
+    found = [Run(config, tmp_path / f"run{config.train.seed}") for config in configs]
+
+    def infinite(config, train_state, images, real=session_module.validate):
+        if config.train.seed == 0 and train_state.step == 20:
+            raise TrainingError("step 20: ema_validation_loss must be finite, not inf")
+        return real(config, train_state, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session_module, "validate", infinite)
+        assert list(train_together(found)) == [found[0].folder]
+    assert list(checkpoint.steps(found[0].folder / "checkpoints")) == [10]
+    assert train_together(found) == {}
+    assert [row["epoch"] for row in read_metrics(found[0].folder)] == [1, 2, 3]
 
 
 def test_metrics_after_one_has_failed_in_a_part_of_an_epoch(together, runs, tmp_path):

@@ -9,7 +9,7 @@ from cifar_jax.runtime import checkpoint, score
 from cifar_jax.runtime import session as session_module
 from cifar_jax.runtime import train as train_module
 from cifar_jax.runtime.train import train
-from cifar_jax.runtime.trainer import TrainingError
+from cifar_jax.runtime.trainer import Trainer, TrainingError
 from cifar_jax.runtime.workdir import Workdir
 
 NEEDED = {
@@ -193,6 +193,18 @@ def test_gradients_that_stay_bad_stop_the_run(light, tmp_path, limit, message):
     saved = set(checkpoint.steps(tmp_path / "checkpoints"))
     assert saved == (set() if limit == 2 else {10})  # the latter stops in its second epoch
     assert not (tmp_path / "results.json").exists()
+
+
+def test_a_training_loss_that_is_not_finite_is_no_row(light, tmp_path, monkeypatch):
+    """The sum of finite losses may be infinite."""
+
+    def row(*args, real=Trainer.row):
+        return real(*args) | {"train_loss": float("inf")}
+
+    monkeypatch.setattr(Trainer, "row", row)
+    with pytest.raises(TrainingError, match="step 10: train_loss must be finite, not inf"):
+        train(light, tmp_path)
+    assert not (tmp_path / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
