@@ -163,7 +163,7 @@ def search(
             rows.append(row)
             print(f"{name}, {budget} epochs: {row[CHOSEN_BY]:.2%}", flush=True)
         rows.sort(key=lambda row: -row[CHOSEN_BY])
-        names = [row["trial"] for row in rows[: math.ceil(keep * len(rows))]]
+        names = [row["trial"] for row in rows[: math.ceil(round(keep * len(rows), 9))]]
     return rows
 
 

@@ -12,6 +12,7 @@ from programs import Program, compile_program
 
 from cifar_jax import augment, optim, state, steps
 from cifar_jax.config_file import load_config
+from cifar_jax.errors import ConfigError
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment as project
 from cifar_jax.runtime.kernels import network
@@ -51,11 +52,13 @@ class Workload:
           cached: programs may come from the compilation cache, as those of ``quick``.
 
         Raises:
-          ConfigError: for a value that the config refuses.
+          ConfigError: for a value that the config refuses, or images smaller than its holes.
         """
         words = ["--train.batch-size", str(batch), "--model.dtype", dtype]
         words += [*overrides, *(TINY if quick else ()), *UNTAUGHT]
         self.config = load_config(ROOT / f"configs/{recipe}.py", words)
+        if side < (most := self.config.augment.hole_max):
+            raise ConfigError(f"side must be at least augment.hole_max, {most}, not {side}")
         self.batch, self.side, self.steps = batch, side, steps or max(CALL // batch, 1)
         self.images_of_call = self.steps * batch
         # of an epoch: an image is seen once in it, and those of an incomplete call not at all

@@ -1,6 +1,7 @@
 """A config file, which is Python and defines ``get_config() -> Config``, and its overrides."""
 
 import importlib.util
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path}: a config is a Python file whose name ends in .py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for the names in annotations
     try:
         spec.loader.exec_module(module)
         config = module.get_config() if hasattr(module, "get_config") else None

@@ -178,6 +178,18 @@ def test_sources_are_those_of_the_data_package():
     assert set(get_args(Source)) == set(SOURCES)
 
 
+def test_annotations_that_are_text(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from __future__ import annotations\nimport dataclasses\n"
+        "from cifar_jax.config import Config\n"
+        "@dataclasses.dataclass\nclass Mine:\n    epochs: int = 3\n"
+        "def get_config() -> Config:\n"
+        "    return Config().replace(train={'epochs': Mine().epochs})\n"
+    )
+    assert load_config(path).train.epochs == 3
+
+
 def test_missing_file():
     with pytest.raises(ConfigError, match=r"^nowhere\.py: no such config file$"):
         load_config("nowhere.py")

@@ -19,7 +19,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     from cifar_jax.runtime.inputs import load_dataset
 
     interruptible()
-    for name, array in load_dataset(config, report=print)._asdict().items():
+    for name, array in load_dataset(config, report=print, anew=True)._asdict().items():
         print(f"{name:13} {array.dtype} {list(array.shape)}  sha256 {sha256(array)}")
 
 

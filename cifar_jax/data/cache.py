@@ -1,5 +1,6 @@
 """Our own copy of the four arrays: one uncompressed .npz, verified each time it is read."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def load(data_dir: Path, report: Report) -> Dataset:
       The verified data set.
 
     Raises:
-      Unavailable: there is no such file.
+      Unavailable: there is no such file, or the system cannot read it.
       DataError: the file is damaged.
     """
     del report
@@ -38,6 +39,8 @@ def read(path: Path, expected=SHA256) -> Dataset:
             dataset = Dataset(*(arrays[name] for name in Dataset._fields))
         return verify(dataset, expected)
     except Exception as error:  # damaged bytes can end in any error of zipfile and numpy
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} is damaged: {reason}") from error
 

@@ -32,6 +32,9 @@ _SOURCES = {
 SOURCES = ("auto", *_SOURCES, "synthetic")
 """What ``source`` may be."""
 
+REMOTE = tuple(name for name, source in _SOURCES.items() if source.check)
+"""Those that fetch."""
+
 
 def load_cifar10(
     data_dir: str | os.PathLike[str],
@@ -121,6 +124,9 @@ def _write_cache(folder: Path, dataset: Dataset, report: Report) -> None:
         cache.load(folder, report)
     except DataError as error:
         try:
+            if isinstance(error, Unavailable) and (folder / cache.NAME).exists():
+                report(f"cifar10: not cached: {error}")  # it may be a good one
+                return
             if not isinstance(error, Unavailable):
                 report(f"cifar10: the damaged cache is kept as {cache.set_aside(folder)}")
             report(f"cifar10: cached in {cache.save(folder, dataset)}")

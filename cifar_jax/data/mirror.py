@@ -154,6 +154,7 @@ def _npm(arguments: Sequence[str], cache: str | Path, seconds: float) -> None:
             capture_output=True,
             stdin=subprocess.DEVNULL,
             text=True,
+            errors="replace",  # in whatever encoding npm writes
             check=False,
         )
     except OSError as error:

@@ -26,21 +26,28 @@ def load(data_dir: Path, report: Report) -> Dataset:
 
     Args:
       data_dir: the first place to look.
-      report: told of what is read; decoding takes a while.
+      report: told of what is read, which takes a while, and of what is damaged.
 
     Returns:
       The verified data set, in the official order.
 
     Raises:
       Unavailable: there is no prepared data set.
-      DataError: there is one, but it cannot be read or holds something else.
+      DataError: none that is there can be read, or is the right one.
     """
     places = [data_dir, expanded(os.environ.get("TFDS_DATA_DIR") or data_dir)]
     places.append(Path(os.path.expanduser("~/tensorflow_datasets")))
-    for place in places:
+    damage = None
+    for place in dict.fromkeys(places):
         for info in sorted(place.glob("cifar10/3.*/dataset_info.json"), reverse=True):
             report(f"cifar10: reading what TFDS prepared in {info.parent}")
-            return read(info.parent)
+            try:
+                return read(info.parent)
+            except DataError as error:
+                damage = error
+                report(f"cifar10: tfds: {error}")
+    if damage:
+        raise damage
     raise Unavailable(f"no prepared cifar10/3.* in {', '.join(map(str, dict.fromkeys(places)))}")
 
 

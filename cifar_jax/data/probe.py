@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from cifar_jax.data.dataset import DataError, Unavailable
+from cifar_jax.data.dataset import Unavailable
 
 SECONDS = 5.0  # that a source has to show that it can be reached
 
@@ -27,7 +27,7 @@ class Probe:
     def _run(self, check: Callable[[], None]) -> None:
         try:
             check()
-        except (DataError, OSError) as error:
+        except Exception as error:  # raised where it is waited for
             self._error = error
         finally:
             self._done.set()

@@ -92,7 +92,7 @@ def _complete(
     url: str, part: Path, size: int | None, limit: int, report: Report, stall_seconds: float
 ) -> None:
     """Appends to ``part`` over as many connections as it takes."""
-    attempts = 0
+    attempts, most = 0, 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         if before == size:
@@ -104,7 +104,8 @@ def _complete(
         except (Unavailable, http.client.HTTPException) as error:
             reason = str(error) or type(error).__name__
         after = part.stat().st_size if part.exists() else 0
-        attempts = 0 if after > before else attempts + 1
+        most = max(most, before)  # a server may ignore where to go on, and begin again
+        attempts = 0 if after > most else attempts + 1
         if attempts == FRUITLESS_ATTEMPTS:
             raise Unavailable(f"{url}: {reason}; {after:,} bytes are kept in {part}")
         report(f"cifar10: {reason} after {after / 1e6:.1f} MB; continuing")

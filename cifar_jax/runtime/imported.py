@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_jax import models
-from cifar_jax.config import IMAGE_SHAPE, Config, validate
+from cifar_jax.config import IMAGE_SHAPE, Config, DataConfig, portable, validate
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import environment
@@ -62,6 +62,7 @@ def import_torch(
     same = ("model.architecture", "model.stem", "model.stages", "model.blocks")
     if other := [change for change in changes(own, config) if change.field in same]:
         raise ConfigError(f"{path}: is of its own network, so not {other[0]}")
+    config = portable(config).replace(data={"data_dir": DataConfig().data_dir})
     card = {
         "protocol": "imported from a state dict of PyTorch; not trained and not scored here",
         "accuracy": None,

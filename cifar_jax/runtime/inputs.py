@@ -1,5 +1,6 @@
 """The images of a run: trained on, chosen by, and scored once."""
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -28,12 +29,20 @@ class Inputs(NamedTuple):
         )
 
 
-def load_dataset(config: Config, *, report: Callable[[str], None]) -> data.Dataset:
-    """The data set of a run, before it is split; as :func:`load_inputs`."""
+def load_dataset(
+    config: Config, *, report: Callable[[str], None], anew: bool = False
+) -> data.Dataset:
+    """The data set of a run, before it is split; as :func:`load_inputs`.
+
+    What ``data.source`` has to fetch is fetched once, and then from the cache, unless ``anew``.
+    """
     options = config.data
     if options.source == "synthetic":
         count = config.train_images + options.validation_examples
         return data.make_synthetic(train=count, seed=options.split_seed)
+    if options.source in data.REMOTE and not anew:
+        with contextlib.suppress(data.DataError):
+            return data.load_cifar10(options.data_dir, "cache", report=report)
     return data.load_cifar10(options.data_dir, options.source, report=report)
 
 

@@ -61,9 +61,10 @@ def test_refusals_are_one_line(refusal, assert_refused, words, said):
     ("words", "said"),
     [
         (("--batch", "50000"), "train.batch_size must be at most"),
+        (("--side", "4"), "side must be at least augment.hole_max, 8, not 4"),
         (("--convolutions", "native", "--dtype", "bfloat16"), "model.convolutions"),
     ],
-    ids=["batch", "convolutions"],
+    ids=["batch", "side", "convolutions"],
 )
 def test_configs_that_are_refused(refusal, assert_refused, words, said):
     assert_refused(refusal("throughput", *words), "throughput.py: ", said)

@@ -1,5 +1,6 @@
 """The cache: whole or absent, verified, never unpickled."""
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from cifar_jax.config import AugmentConfig
-from cifar_jax.data import SHA256, DataError, cache, load_cifar10
+from cifar_jax.data import SHA256, DataError, cache, load, load_cifar10
 from cifar_jax.data.dataset import Unavailable, sha256, verify
 
 REAL = Path(__file__).parents[2] / "data" / "cifar10.npz"
@@ -32,6 +33,26 @@ def test_absent_and_other_data(tmp_path, small):
     cache.save(tmp_path, small)
     with pytest.raises(DataError, match="train_images: SHA-256 must be 47af8b02"):
         cache.load(tmp_path, print)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE, errno.ESTALE])
+def test_a_cache_that_cannot_be_read_is_not_damaged(tmp_path, small, hashes, monkeypatch, number):
+    path = cache.save(tmp_path, small)
+    before = path.read_bytes()
+
+    def fail(*args, **options):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", fail)
+        with pytest.raises(Unavailable, match=f"cannot be read: {os.strerror(number)}$"):
+            cache.read(path, hashes)
+        said: list[str] = []
+        patch.setattr(cache, "load", lambda folder, report: cache.read(path, hashes))
+        load._write_cache(tmp_path, small, said.append)
+        assert said == [f"cifar10: not cached: {path} cannot be read: {os.strerror(number)}"]
+    assert os.listdir(tmp_path) == ["cifar10.npz"]
+    assert path.read_bytes() == before
 
 
 def test_any_flipped_byte_is_noticed_or_harmless(tmp_path, small, hashes):

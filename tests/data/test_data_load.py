@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cifar_jax.config import Config
 from cifar_jax.data import SOURCES, DataError, batches, cache, load, load_cifar10, probe
 from cifar_jax.data.dataset import Dataset, Unavailable, sha256
 from cifar_jax.data.lock import LOCK_NAME, exclusive
 from cifar_jax.files import WriteError
+from cifar_jax.runtime.inputs import load_dataset
 
 
 @pytest.fixture
@@ -96,6 +98,33 @@ def test_explicit_source(tmp_path, sources, small, monkeypatch):
     assert path.exists()
     with pytest.raises(DataError, match=r"source must be one of auto, .*, not 'kaggle'"):
         load_cifar10(tmp_path, "kaggle")
+
+
+def test_a_run_fetches_once(tmp_path, sources, small, monkeypatch):
+    """Whatever source its config names, the next session finds the cache."""
+    fetched = []
+
+    def fetch(data_dir, report):
+        fetched.append(data_dir)
+        return small
+
+    monkeypatch.setitem(sources, "mirror", load._Source(fetch, lambda data_dir: None))
+    config = Config().replace(data={"data_dir": str(tmp_path), "source": "mirror"})
+    for _ in range(2):
+        found = load_dataset(config, report=print)
+        np.testing.assert_array_equal(found.test_labels, small.test_labels)
+    assert len(fetched) == 1
+    load_dataset(config, report=print, anew=True)
+    assert len(fetched) == 2
+
+
+def test_a_check_that_fails_in_its_own_way(tmp_path, sources):
+    def undecodable(data_dir):
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    asked = probe.Probe(lambda: undecodable(tmp_path))
+    with pytest.raises(UnicodeDecodeError):
+        asked.require()
 
 
 def test_failure_of_the_system_is_one_line(tmp_path, sources, monkeypatch):

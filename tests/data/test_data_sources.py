@@ -163,6 +163,28 @@ def test_tfds(tfds_folder, small, hashes, tmp_path, monkeypatch):
         prepared.read(tfds_folder, hashes)
 
 
+def test_a_damaged_copy_of_tfds_hides_no_good_one(tmp_path, monkeypatch):
+    for folder in (tmp_path / "own", tmp_path / "theirs"):
+        info = folder / "cifar10" / "3.0.2" / "dataset_info.json"
+        info.parent.mkdir(parents=True)
+        info.write_text("{}")
+
+    def read(folder):
+        if "own" in folder.parts:
+            raise DataError(f"{folder} cannot be read")
+        return folder
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "theirs"))
+    said: list[str] = []
+    monkeypatch.setattr(prepared, "read", read)
+    assert prepared.load(tmp_path / "own", said.append) == info.parent
+    assert [line for line in said if "cannot be read" in line]
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    with pytest.raises(DataError, match=r"own/cifar10/3\.0\.2 cannot be read"):
+        prepared.load(tmp_path / "own", said.append)
+
+
 def test_tfrecord_that_claims_gigabytes(tmp_path):
     path = tmp_path / "x.tfrecord"
     path.write_bytes(struct.pack("<QI", 2**40, 0))

@@ -1,6 +1,7 @@
 """HTTP transfers against a local server: resumed, cut off, ignored, refused, stalled."""
 
 import hashlib
+import itertools
 import resource
 import socket
 import time
@@ -106,6 +107,16 @@ def test_no_progress_gives_up_and_keeps_the_part(get, server, tmp_path):
     assert (tmp_path / "file.part").read_bytes() == BODY[:5000]
     server.cut = lambda body: body
     get()
+
+
+def test_a_server_that_begins_again_each_time_is_given_up(get, server, tmp_path):
+    """It ignores where to go on, and ends now earlier, now later."""
+    server.ranges = False
+    lengths = itertools.cycle([6000, 4000])
+    server.cut = lambda body: body[: next(lengths)]
+    with pytest.raises(Unavailable, match=r"ended early; \S+ bytes are kept"):
+        get()
+    assert len(server.requests) < 10
 
 
 def test_wrong_file(get, server, tmp_path):

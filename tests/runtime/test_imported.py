@@ -224,6 +224,7 @@ def test_files_of_torch(state, small, tmp_path):
 def test_the_command_and_evaluation_without_an_accuracy(small, tmp_path, capsys):
     path, folder = save(tmp_path / "x.safetensors", small), tmp_path / "network"
     words = ["--augment.mean", "0.5", "0.4", "0.3", "--data.source", "synthetic"]
+    words += ["--model.convolutions", "native", "--data.data-dir", str(tmp_path)]
     assert main(["import-torch", "--output", str(folder), str(path), *words]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first == f"{folder}: {SIZE:,} parameters; accuracy not known"
@@ -234,6 +235,17 @@ def test_the_command_and_evaluation_without_an_accuracy(small, tmp_path, capsys)
     assert "the card says" not in shown
     assert main(["eval", "--weights", str(folder), "--eval.tta", "none", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["card_accuracy"] is None
+    config = cifar_jax.load(folder).config  # for any machine
+    assert (config.model.convolutions, config.data.data_dir) == ("auto", Config().data.data_dir)
+
+
+def test_a_number_that_float32_has_not(small, tmp_path):
+    arrays = {name: array.astype(np.float64) for name, array in small.items()}
+    arrays["fc.bias"][3] = 1e300
+    with pytest.raises(
+        WeightsError, match=r"fc\.bias must be finite, and has a NaN or an infinity"
+    ):
+        import_torch(save(tmp_path / "x.safetensors", arrays), tmp_path / "network")
 
 
 @pytest.mark.parametrize(

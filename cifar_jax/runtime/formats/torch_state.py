@@ -94,12 +94,14 @@ def load(path: Path) -> State:
         else:
             found = _unpickle(content, path)
         entry, arrays = _unwrap(found)
-        variables, model = from_torch_state_dict(arrays), network_of(arrays)
+        with np.errstate(over="ignore"):  # what float32 has not is infinite then, and refused
+            variables, model = from_torch_state_dict(arrays), network_of(arrays)
     except (SafetensorError, ValueError, RecursionError) as error:  # the last: metadata without end
         raise WeightsError(f"{path}: {' '.join(str(error).split())}") from error
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise WeightsError(f"{path}: {name} must be finite, and has a NaN or an infinity")
+        with np.errstate(over="ignore"):
+            if not np.isfinite(np.asarray(array, np.float32)).all():
+                raise WeightsError(f"{path}: {name} must be finite, and has a NaN or an infinity")
     return State(variables, model, entry, normalisation, hashlib.sha256(content).hexdigest())
 
 
