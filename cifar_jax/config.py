@@ -70,10 +70,16 @@ class Config:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the canonical JSON of all fields; without "distill" if there is no teacher."""
+        """SHA-256 of the canonical JSON of all fields.
+
+        Without "distill" if there is no teacher, and without ``model.halvings`` if it is the
+        default: the hashes of configs are those from before there were these.
+        """
         fields = to_dict(self)
         if not self.distill.teacher:
             del fields["distill"]
+        if self.model.halvings == ModelConfig.halvings:
+            del fields["model"]["halvings"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 

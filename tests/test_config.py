@@ -226,6 +226,14 @@ def test_equal_configs_have_one_hash():
         validate(Config(optim=OptimConfig(clip_norm=10**400)))
 
 
+def test_a_field_that_came_later_leaves_the_hashes_as_they_were():
+    run = FILE.parents[1] / "results" / "2026-11-27-h200-best-taught" / "seed0"
+    fields = json.loads((run / "config.json").read_text())
+    assert "halvings" not in fields["model"]
+    found = json.loads((run / "results.json").read_text())
+    assert from_dict(fields).sha256 == found["config_sha256"]
+
+
 def test_hash_depends_on_every_field():
     config = Config(distill=DistillConfig(teacher="runs/teacher"))
     hashes = {config.sha256}

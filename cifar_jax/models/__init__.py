@@ -42,6 +42,7 @@ def from_config(config: ModelConfig, *, lanes: int = 0) -> Network:
         stem=config.stem,
         stages=config.stages,
         blocks=config.blocks,
+        halvings=config.halvings,
         dropout=config.dropout,
         dtype=jnp.dtype(config.dtype),
         lanes=lanes,

@@ -41,7 +41,7 @@ def layers(model: Network, *, side: int = 32) -> list[Layer]:
     """
     found = [Layer("stem", 3, 1, 3, model.stem, 1, side)]
     inputs = model.stem
-    for name, outputs, stride in blocks_of(model.stages, model.blocks):
+    for name, outputs, stride in blocks_of(model.stages, model.blocks, model.halvings):
         side = (side - 1) // stride + 1
         if isinstance(model, WideResNet):
             found += [

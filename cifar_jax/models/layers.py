@@ -23,19 +23,21 @@ def choose_convolutions(images: int, lanes: int, dtype: Any) -> Convolutions:
     return plain.convolutions(images)
 
 
-def blocks_of(stages: Sequence[int], blocks: int) -> Iterator[tuple[str, int, int]]:
-    """Name, channels and stride of each block; each stage after the first begins with stride 2.
+def blocks_of(stages: Sequence[int], blocks: int, halvings: int) -> Iterator[tuple[str, int, int]]:
+    """Name, channels and stride of each block.
 
-    >>> list(blocks_of((8, 16), blocks=1))
-    [('stage1_block1', 8, 1), ('stage2_block1', 16, 2)]
+    >>> list(blocks_of((8, 16, 24), blocks=1, halvings=1))
+    [('stage1_block1', 8, 1), ('stage2_block1', 16, 2), ('stage3_block1', 24, 1)]
 
     Args:
       stages: channels of each stage.
       blocks: in each stage.
+      halvings: how many of the stages after the first begin with stride 2, the earliest.
     """
     for stage, features in enumerate(stages, 1):
         for block in range(1, blocks + 1):
-            yield f"stage{stage}_block{block}", features, 2 if stage > 1 and block == 1 else 1
+            halves = block == 1 and 1 < stage <= 1 + halvings
+            yield f"stage{stage}_block{block}", features, 2 if halves else 1
 
 
 class Kernel(nn.Module):

@@ -69,7 +69,7 @@ class PreactBlock(nn.Module):
 class PreactResNet(nn.Module):
     """A pre-activation residual network of gated, depthwise-separable blocks.
 
-    A 3x3 stem; stages of blocks, each stage after the first beginning with stride 2; BN and ReLU;
+    A 3x3 stem; stages of blocks, of which those after the first begin with stride 2; BN and ReLU;
     the mean over pixels, dropout and a dense layer. The attributes are those of
     :class:`cifar_jax.models.SeparableResNet`, and ``reduction``: the hidden layer of a block's gate
     has features // reduction units.
@@ -79,6 +79,7 @@ class PreactResNet(nn.Module):
     stem: int = 64
     stages: tuple[int, ...] = (64, 88, 112)
     blocks: int = 3
+    halvings: int = 5
     reduction: int = 8
     dropout: float = 0.0
     dtype: Any = jnp.float32
@@ -100,7 +101,7 @@ class PreactResNet(nn.Module):
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, _ = convolutions.dense(x, kernel)
-        for name, features, stride in blocks_of(self.stages, self.blocks):
+        for name, features, stride in blocks_of(self.stages, self.blocks, self.halvings):
             layer = PreactBlock(
                 features, convolutions, stride, self.reduction, self.dtype, name=name
             )

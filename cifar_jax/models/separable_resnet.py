@@ -20,7 +20,7 @@ from cifar_jax.models.plain import Pending, activate
 class SeparableResNet(nn.Module):
     """A residual network of depthwise-separable blocks; 150,690 parameters by default.
 
-    A 3x3 stem with BN and ReLU; stages of blocks, each stage after the first beginning with
+    A 3x3 stem with BN and ReLU; stages of blocks, of which those after the first begin with
     stride 2; the mean over pixels, dropout and a dense layer.
 
     Attributes:
@@ -28,6 +28,8 @@ class SeparableResNet(nn.Module):
       stem: channels of the stem.
       stages: channels of each stage.
       blocks: blocks in each stage.
+      halvings: how many of the stages after the first begin with stride 2, the earliest; all by
+        default, as an image of 32 pixels cannot be halved more often.
       dropout: probability with which an input of the dense layer is dropped in training.
       dtype: of the computation; parameters, batch statistics and logits stay float32.
       lanes: ``cifar_jax.runtime.kernels.load().lanes`` for convolutions in C++, on one CPU device;
@@ -42,6 +44,7 @@ class SeparableResNet(nn.Module):
     stem: int = 20
     stages: tuple[int, ...] = (20, 40, 80, 160)
     blocks: int = 2
+    halvings: int = 5
     dropout: float = 0.2
     dtype: Any = jnp.float32
     lanes: int = 0
@@ -63,7 +66,7 @@ class SeparableResNet(nn.Module):
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()
         x, sums = convolutions.dense(x, kernel)
         pending = Pending(x, *batch_norm(convolutions, train, "stem_norm", x, sums))
-        for name, features, stride in blocks_of(self.stages, self.blocks):
+        for name, features, stride in blocks_of(self.stages, self.blocks, self.halvings):
             layer = SeparableBlock(features, convolutions, stride, self.dtype, name=name)
             pending = layer(pending, train=train)
         x = convolutions.pool(activate(pending, self.dtype))

@@ -37,7 +37,7 @@ class WideBlock(nn.Module):
 class WideResNet(nn.Module):
     """A wide residual network; WRN-16-4 by default, of 2,748,890 parameters.
 
-    A 3x3 stem; stages of blocks, each stage after the first beginning with stride 2; BN and ReLU;
+    A 3x3 stem; stages of blocks, of which those after the first begin with stride 2; BN and ReLU;
     the mean over pixels, dropout and a dense layer. The attributes are those of
     :class:`cifar_jax.models.SeparableResNet`; ``lanes`` is not read, as it has no convolutions in
     C++. Under strict promotion of dtypes it computes in float32 alone: Flax's BatchNorm mixes them.
@@ -50,6 +50,7 @@ class WideResNet(nn.Module):
     stem: int = 16
     stages: tuple[int, ...] = (64, 128, 256)
     blocks: int = 2
+    halvings: int = 5
     dropout: float = 0.0
     dtype: Any = jnp.float32
     lanes: int = 0
@@ -75,7 +76,7 @@ class WideResNet(nn.Module):
             dtype=self.dtype,
         )
         x = conv(self.stem, (3, 3), padding=1, name="stem")(images)
-        for name, features, stride in blocks_of(self.stages, self.blocks):
+        for name, features, stride in blocks_of(self.stages, self.blocks, self.halvings):
             x = WideBlock(features, stride, conv, norm, name=name)(x)
         x = nn.relu(norm(name="norm")(x))
         x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)

@@ -9,7 +9,8 @@ from cifar_jax.errors import ConfigError
 
 FIXED = {  # another network, other images, or another meaning of a step: another run
     *("data.source", "data.train_examples", "data.validation_examples", "data.split_seed"),
-    *("model.architecture", "model.stem", "model.stages", "model.blocks", "model.dtype"),
+    *("model.architecture", "model.stem", "model.stages", "model.blocks"),
+    *("model.halvings", "model.dtype"),
     *("train.batch_size", "train.chunk_steps", "train.seed", "optim.optimizer"),
 }
 FREE = {  # decide no result; a field in neither set does: it is of the training

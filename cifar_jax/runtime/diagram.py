@@ -70,7 +70,9 @@ def rows_of(model: SeparableResNet) -> list[Row]:
         )
 
     blocks = []
-    for number, (part, _, stride) in enumerate(blocks_of(model.stages, model.blocks)):
+    for number, (part, _, stride) in enumerate(
+        blocks_of(model.stages, model.blocks, model.halvings)
+    ):
         s, b = divmod(number, model.blocks)
         blocks.append(row(part, f"Stage {s + 1}, block {b + 1}", f"stride {stride}", s))
     features = blocks[-1].channels

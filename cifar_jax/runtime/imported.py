@@ -59,7 +59,7 @@ def import_torch(
         augment=told,
     )
     config = configure(own)
-    same = ("model.architecture", "model.stem", "model.stages", "model.blocks")
+    same = {f"model.{name}" for name in ("architecture", "stem", "stages", "blocks", "halvings")}
     if other := [change for change in changes(own, config) if change.field in same]:
         raise ConfigError(f"{path}: is of its own network, so not {other[0]}")
     config = portable(config).replace(data={"data_dir": DataConfig().data_dir})

@@ -26,6 +26,7 @@ from cifar_jax.sections import ModelConfig
 DEFAULT = SeparableResNet()
 SMALL = SeparableResNet(num_classes=3, stem=4, stages=(8, 16), blocks=1)
 PREACT = PreactResNet(num_classes=3, stem=8, stages=(8, 16), blocks=2)
+HIGH = PreactResNet(num_classes=3, stem=4, stages=(4, 6, 8), blocks=1, halvings=1)
 WIDE = WideResNet(num_classes=3, stem=8, stages=(8, 16), blocks=2)
 KEY = jax.random.key(0)
 
@@ -80,6 +81,8 @@ def averaging_variables(model):
         (SeparableResNet(stem=2, stages=(2, 2, 2, 2)), 109),
         (SeparableResNet(stem=2, stages=(3, 2, 2), blocks=1), 3 + 4 + 2 + 4 + 4 + 8),
         (WideResNet(stem=2, stages=(2, 3, 2)), 53),
+        (SeparableResNet(stem=2, stages=(3, 2, 2), blocks=1, halvings=1), 3 + 4 + 2 + 4 + 4 + 4),
+        (WideResNet(stem=2, stages=(2, 2), blocks=1, halvings=0), 3 + 4 + 4),
     ],
 )
 def test_receptive_field_is_what_gradients_reach(model, field):
@@ -117,7 +120,7 @@ def test_the_default_field():
 
 @pytest.mark.parametrize("side", [32, 15])
 @pytest.mark.parametrize(
-    "model", [DEFAULT, SMALL, SeparableResNet(stages=(12, 9), blocks=3), PREACT]
+    "model", [DEFAULT, SMALL, SeparableResNet(stages=(12, 9), blocks=3), PREACT, HIGH]
 )
 def test_multiply_adds_of_the_layers_themselves(model, side, monkeypatch):
     """Each number of a kernel meets each pixel of its layer's output once."""
@@ -142,6 +145,16 @@ def test_multiply_adds_of_the_layers_themselves(model, side, monkeypatch):
         leaf.size for name, leaf in dense.items() if name.endswith("kernel") and leaf.ndim == 2
     ]
     assert multiply_adds(model, side=side) == sum(counts)
+
+
+@pytest.mark.parametrize("network", [SeparableResNet, PreactResNet, WideResNet])
+@pytest.mark.parametrize("halvings", range(4))
+def test_the_earliest_stages_are_halved(network, halvings):
+    found = layers(network(stages=(4, 4, 4), blocks=1, halvings=halvings))
+    sides = {layer.name.split("_")[0]: layer.side for layer in found if "conv" in layer.name}
+    sides |= {layer.name.split("_")[0]: layer.side for layer in found if "wise2" in layer.name}
+    first = {0: (32, 32, 32), 1: (32, 16, 16), 2: (32, 16, 8), 3: (32, 16, 8)}[halvings]
+    assert sides == {f"stage{n}": side for n, side in enumerate(first, 1)}
 
 
 def test_the_default_multiply_adds():

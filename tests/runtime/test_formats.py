@@ -1,5 +1,6 @@
 """What is exported, read by the programs that it is for."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -29,6 +30,7 @@ TINY = {  # a shortcut without a stride, and one with
     "separable": ModelConfig(stem=6, stages=(8, 12), blocks=1),
     "preact": ModelConfig(architecture="preact", stem=6, stages=(8, 16), blocks=1),
     "wide": ModelConfig(architecture="wide", stem=4, stages=(6, 8), blocks=1),
+    "high": ModelConfig(architecture="preact", stem=4, stages=(6, 8, 8), blocks=1, halvings=1),
 }
 
 
@@ -230,6 +232,12 @@ def test_refusals(separable, kind, name, message, tmp_path, monkeypatch):
 def test_a_state_dict_of_another_architecture_is_refused(other, tmp_path):
     with pytest.raises(ConfigError, match=rf"must be separable, .*, not {other}"):
         write(random_network(TINY[other]), tmp_path / "x.pt", "torch")
+
+
+def test_a_state_dict_of_other_strides_is_refused(tmp_path):
+    model = dataclasses.replace(TINY["separable"], halvings=0)
+    with pytest.raises(ConfigError, match=r"model\.halvings must be at least 1, .*, not 0"):
+        write(random_network(model), tmp_path / "x.pt", "torch")
 
 
 def test_the_command(whole, tmp_path, capsys):

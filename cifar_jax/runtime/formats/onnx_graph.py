@@ -137,7 +137,7 @@ def serialize(net: Pretrained, input: Input) -> bytes:
     if separable:
         x = graph.node("Relu", graph.norm(x, "stem_norm"))
     block = BLOCKS[net.config.model.architecture]
-    for name, _, stride in blocks_of(model.stages, model.blocks):
+    for name, _, stride in blocks_of(model.stages, model.blocks, model.halvings):
         x = block(graph, x, name, stride)
     if not separable:
         x = graph.node("Relu", graph.norm(x, "norm"))

@@ -53,12 +53,17 @@ def serialize(net: Pretrained, ending: str) -> bytes:
       The content of a file.
 
     Raises:
-      ConfigError: for another architecture, or when torch is needed and not there.
+      ConfigError: for another architecture or strides, or when torch is needed and not there.
     """
     if not isinstance(net.model, models.SeparableResNet):
         raise ConfigError(
             "--format torch: model.architecture must be separable, which the original network "
             f"has, not {net.config.model.architecture}"
+        )
+    if net.model.halvings < (needed := len(net.model.stages) - 1):
+        raise ConfigError(
+            f"--format torch: model.halvings must be at least {needed}, as the original network "
+            f"has, not {net.model.halvings}"
         )
     arrays = to_torch_state_dict(net.variables)
     if ending == ".safetensors":
