@@ -39,8 +39,8 @@ _COUNTER = "num_batches_tracked"  # of PyTorch's batch normalisation
 def from_torch_state_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a PyTorch state dict of the original network into variables.
 
-    Stages, blocks and channels are read from the names and shapes, so any ``SeparableResNet`` can
-    be read, not only the default one. Batch counters (``num_batches_tracked``) are ignored.
+    Stages, blocks and channels are read from the names and shapes, so any ``SeparableResNet`` with
+    default ``halvings`` can be read. Batch counters (``num_batches_tracked``) are ignored.
 
     Args:
       mapping: PyTorch's names to arrays, or to anything else that ``np.asarray`` takes (tensors on
@@ -68,7 +68,8 @@ def to_torch_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
 
     Args:
-      variables: ``{"params": ..., "batch_stats": ...}`` of a ``SeparableResNet``.
+      variables: ``{"params": ..., "batch_stats": ...}`` of a ``SeparableResNet`` with the default
+        ``halvings``, which the arrays do not tell.
 
     Returns:
       PyTorch's names to arrays: float32 copies, and int64 for the batch counters.

@@ -30,7 +30,8 @@ def override(config: T, words: Sequence[str]) -> T:
     Raises:
       ConfigError: for an unknown name (with the nearest right one) or a value of the wrong type.
     """
-    unknown = [word for word in words if word.startswith("--tyro-")]  # it has options of its own
+    # tyro has options of its own
+    unknown = [word for word in words if word.replace("_", "-").startswith("--tyro-")]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):

@@ -43,7 +43,7 @@ class ModelConfig:
     stem: Count = 20  # channels of the stem
     stages: tuple[Count, ...] = (20, 40, 80, 160)  # channels of each stage
     blocks: Count = 2  # residual blocks in each stage
-    halvings: Annotated[int, Range(0, 5)] = 5  # stages after the first with stride 2, at most
+    halvings: Annotated[int, Range(0, 5)] = 5  # stages with stride 2, the second and later; 5: all
     dropout: Annotated[float, Range(0, 0.99)] = 0.2  # probability, before the dense layer
     dtype: Literal["float32", "bfloat16"] = "float32"  # computation; parameters stay float32
     convolutions: Literal["auto", "plain", "native"] = "auto"  # native: in C++, for a CPU

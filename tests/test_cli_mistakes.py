@@ -104,6 +104,7 @@ def assert_refused(done, message):
         ("eval --workdir nowhere", "nowhere/config.json: cannot be read: No such file"),
         ("eval --workdir nowhere --split train", "invalid choice: 'train'"),
         ("--config configs/smoke.py --tyro-write-completion bash x", "completion: no such option"),
+        ("--config configs/smoke.py --tyro_print_completion zsh", "completion: no such option"),
         ("data --data.data-dir ~nobody-here/x", "the home folder of ~nobody-here is not known"),
         ("summary --workdir x --config configs/200k.py", "--workdir: no such option"),
     ],

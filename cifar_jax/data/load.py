@@ -136,7 +136,8 @@ def _write_cache(folder: Path, dataset: Dataset, report: Report) -> None:
 
 def _advice(folder: Path, failures: list[DataError]) -> str:
     """One line that says what to put where."""
-    damage = [str(error) for error in failures if not isinstance(error, Unavailable)]
+    unread = [error for error in failures if str(error).startswith(f"cache: {folder / cache.NAME}")]
+    damage = [str(e) for e in failures if e in unread or not isinstance(e, Unavailable)]
     return (
         f"CIFAR-10 is not in {folder} and cannot be fetched: put "
         f"{batches.ARCHIVE_NAME} ({batches.ARCHIVE_SIZE:,} bytes, SHA-256 "

@@ -41,11 +41,12 @@ def load(data_dir: Path, report: Report) -> Dataset:
     for place in dict.fromkeys(places):
         for info in sorted(place.glob("cifar10/3.*/dataset_info.json"), reverse=True):
             report(f"cifar10: reading what TFDS prepared in {info.parent}")
+            if damage:  # the last is told by who asked
+                report(f"cifar10: tfds: {damage}")
             try:
                 return read(info.parent)
             except DataError as error:
                 damage = error
-                report(f"cifar10: tfds: {error}")
     if damage:
         raise damage
     raise Unavailable(f"no prepared cifar10/3.* in {', '.join(map(str, dict.fromkeys(places)))}")

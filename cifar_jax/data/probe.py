@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from cifar_jax.data.dataset import Unavailable
+from cifar_jax.data.dataset import DataError, Unavailable
 
 SECONDS = 5.0  # that a source has to show that it can be reached
 
@@ -33,8 +33,11 @@ class Probe:
             self._done.set()
 
     def require(self) -> None:
-        """Returns once the source has been reached; raises `DataError` if it was not in time."""
+        """Returns once the source has been reached; raises `DataError` or OSError if it was not."""
         if not self._done.wait(max(0.0, self._deadline - time.monotonic())):
             raise Unavailable(f"no answer within {self._seconds:.0f} s")
-        if self._error is not None:
+        if isinstance(self._error, DataError | OSError):
             raise self._error
+        if self._error is not None:
+            reason = f"{type(self._error).__name__}: {self._error}"
+            raise Unavailable(reason) from self._error

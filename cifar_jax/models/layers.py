@@ -23,6 +23,9 @@ def choose_convolutions(images: int, lanes: int, dtype: Any) -> Convolutions:
     return plain.convolutions(images)
 
 
+ALL_STAGES = 5  # halvings: an image of 32 pixels has no more; later stages have stride 2 as well
+
+
 def blocks_of(stages: Sequence[int], blocks: int, halvings: int) -> Iterator[tuple[str, int, int]]:
     """Name, channels and stride of each block.
 
@@ -32,11 +35,11 @@ def blocks_of(stages: Sequence[int], blocks: int, halvings: int) -> Iterator[tup
     Args:
       stages: channels of each stage.
       blocks: in each stage.
-      halvings: how many of the stages after the first begin with stride 2, the earliest.
+      halvings: how many of the stages after the first begin with stride 2, the earliest; 5: all.
     """
     for stage, features in enumerate(stages, 1):
         for block in range(1, blocks + 1):
-            halves = block == 1 and 1 < stage <= 1 + halvings
+            halves = block == 1 and stage > 1 and (stage <= 1 + halvings or halvings == ALL_STAGES)
             yield f"stage{stage}_block{block}", features, 2 if halves else 1
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models.layers import (
+    ALL_STAGES,
     Kernel,
     batch_norm,
     blocks_of,
@@ -69,7 +70,7 @@ class PreactBlock(nn.Module):
 class PreactResNet(nn.Module):
     """A pre-activation residual network of gated, depthwise-separable blocks.
 
-    A 3x3 stem; stages of blocks, of which those after the first begin with stride 2; BN and ReLU;
+    A 3x3 stem; stages of blocks, all but the first beginning with stride 2; BN and ReLU;
     the mean over pixels, dropout and a dense layer. The attributes are those of
     :class:`cifar_jax.models.SeparableResNet`, and ``reduction``: the hidden layer of a block's gate
     has features // reduction units.
@@ -79,11 +80,11 @@ class PreactResNet(nn.Module):
     stem: int = 64
     stages: tuple[int, ...] = (64, 88, 112)
     blocks: int = 3
-    halvings: int = 5
     reduction: int = 8
     dropout: float = 0.0
     dtype: Any = jnp.float32
     lanes: int = 0
+    halvings: int = ALL_STAGES
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models.layers import (
+    ALL_STAGES,
     Kernel,
     SeparableBlock,
     batch_norm,
@@ -20,7 +21,7 @@ from cifar_jax.models.plain import Pending, activate
 class SeparableResNet(nn.Module):
     """A residual network of depthwise-separable blocks; 150,690 parameters by default.
 
-    A 3x3 stem with BN and ReLU; stages of blocks, of which those after the first begin with
+    A 3x3 stem with BN and ReLU; stages of blocks, all but the first beginning with
     stride 2; the mean over pixels, dropout and a dense layer.
 
     Attributes:
@@ -28,12 +29,11 @@ class SeparableResNet(nn.Module):
       stem: channels of the stem.
       stages: channels of each stage.
       blocks: blocks in each stage.
-      halvings: how many of the stages after the first begin with stride 2, the earliest; all by
-        default, as an image of 32 pixels cannot be halved more often.
       dropout: probability with which an input of the dense layer is dropped in training.
       dtype: of the computation; parameters, batch statistics and logits stay float32.
       lanes: ``cifar_jax.runtime.kernels.load().lanes`` for convolutions in C++, on one CPU device;
         0 for plain ones, which other dtypes than float32 take in any case.
+      halvings: how many of the stages after the first begin with stride 2, the earliest; 5: all.
 
     References:
       He et al., Deep residual learning, https://arxiv.org/abs/1512.03385
@@ -44,10 +44,10 @@ class SeparableResNet(nn.Module):
     stem: int = 20
     stages: tuple[int, ...] = (20, 40, 80, 160)
     blocks: int = 2
-    halvings: int = 5
     dropout: float = 0.2
     dtype: Any = jnp.float32
     lanes: int = 0
+    halvings: int = ALL_STAGES
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

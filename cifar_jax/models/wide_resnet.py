@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cifar_jax.models.layers import BatchNorm, blocks_of, conv_init, kaiming_normal
+from cifar_jax.models.layers import ALL_STAGES, BatchNorm, blocks_of, conv_init, kaiming_normal
 
 
 class WideBlock(nn.Module):
@@ -37,7 +37,7 @@ class WideBlock(nn.Module):
 class WideResNet(nn.Module):
     """A wide residual network; WRN-16-4 by default, of 2,748,890 parameters.
 
-    A 3x3 stem; stages of blocks, of which those after the first begin with stride 2; BN and ReLU;
+    A 3x3 stem; stages of blocks, all but the first beginning with stride 2; BN and ReLU;
     the mean over pixels, dropout and a dense layer. The attributes are those of
     :class:`cifar_jax.models.SeparableResNet`; ``lanes`` is not read, as it has no convolutions in
     C++. Under strict promotion of dtypes it computes in float32 alone: Flax's BatchNorm mixes them.
@@ -50,10 +50,10 @@ class WideResNet(nn.Module):
     stem: int = 16
     stages: tuple[int, ...] = (64, 128, 256)
     blocks: int = 2
-    halvings: int = 5
     dropout: float = 0.0
     dtype: Any = jnp.float32
     lanes: int = 0
+    halvings: int = ALL_STAGES
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

@@ -167,7 +167,7 @@ def name_of(recipe: Sequence[Record]) -> str:
     """The name of runs that differ in their seed alone: of their sweep, or of the first."""
     folders = [record.run.path.resolve() for record in recipe]
     if len({path.parent for path in folders}) == 1 and None not in map(seed_of, folders):
-        return folders[0].parent.name
+        return folders[0].parent.name + (", changed" if _changed(recipe[0]) else "")
     more = f" and {len(recipe) - 1} more" if len(recipe) > 1 else ""
     return recipe[0].name + more
 

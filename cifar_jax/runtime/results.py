@@ -20,7 +20,7 @@ def facts(
 
     Args:
       trainer: of the run.
-      train_state: after its last step.
+      train_state: after its last step; of a run that was ended inside an epoch, the one scored.
       history: rows of all epochs.
       chosen: that of the epoch whose weights are scored.
 

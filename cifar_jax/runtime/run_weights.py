@@ -54,7 +54,7 @@ def restore_selected(
             left = [row for row in history if row["step"] in saved]
             if not left:
                 raise checkpoint.CheckpointError(
-                    f"{last} is inside an epoch, and no whole one has one; see --checkpoint"
+                    f"{last} is inside an epoch, and no other is there; see --checkpoint"
                 )
             chosen = selected(left, min_delta)["step"]
         step = int(chosen)

@@ -170,7 +170,7 @@ def _loop(
                         sessions[i].trained(states[i], own, inputs.validation, stop)
             sums = None if members.is_whole(max(moved, key=lambda one: int(one.step))) else sums
         for i, (session, train_state) in enumerate(zip(sessions, states, strict=True)):
-            if i not in members.failed:  # whose last epoch has no row
+            if int(train_state.step) == len(session.history) * per_epoch:  # else it has no row
                 with _recorded(members, i):
                     session.leave(train_state)
 

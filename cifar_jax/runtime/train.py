@@ -209,7 +209,7 @@ def _open(
 def _require_nothing_lost(run: Workdir, config: Config) -> None:
     """Refuse to start from the first step where epochs were trained that were surely saved."""
     epochs = run.metrics.read_bytes().count(b"\n") if run.metrics.exists() else 0
-    if run.config.exists():
+    if epochs and run.config.exists():
         config = run.read_config()  # they were saved as often as it said
     unsaved = 1 if config.data.validation_examples else config.train.checkpoint_every
     if epochs > unsaved:

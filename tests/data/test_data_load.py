@@ -1,5 +1,6 @@
 """The one entrance: which source is taken, what is cached, who waits, and what is said offline."""
 
+import errno
 import multiprocessing
 import os
 import subprocess
@@ -118,12 +119,24 @@ def test_a_run_fetches_once(tmp_path, sources, small, monkeypatch):
     assert len(fetched) == 2
 
 
+def test_a_cache_without_rights_is_named(tmp_path, sources, small, monkeypatch):
+    path = cache.save(tmp_path, small)
+
+    def refuse(*args, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(DataError, match=f"; also: cache: {path} cannot be read: Permission"):
+        load_cifar10(tmp_path)
+    assert path.exists()
+
+
 def test_a_check_that_fails_in_its_own_way(tmp_path, sources):
     def undecodable(data_dir):
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
     asked = probe.Probe(lambda: undecodable(tmp_path))
-    with pytest.raises(UnicodeDecodeError):
+    with pytest.raises(Unavailable, match="UnicodeDecodeError: 'utf-8' codec"):
         asked.require()
 
 

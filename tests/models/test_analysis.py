@@ -157,6 +157,11 @@ def test_the_earliest_stages_are_halved(network, halvings):
     assert sides == {f"stage{n}": side for n, side in enumerate(first, 1)}
 
 
+def test_all_stages_are_halved_by_default():
+    found = layers(SeparableResNet(stages=(4,) * 8, blocks=1))
+    assert [layer.stride for layer in found if "depthwise1" in layer.name] == [1] + [2] * 7
+
+
 def test_the_default_multiply_adds():
     assert multiply_adds(DEFAULT) == 8_409_920
 

@@ -98,7 +98,7 @@ def test_a_run_that_was_changed_is_a_recipe_of_its_own(make):
     assert [[r.name for r in recipe] for recipe in found.recipes] == [
         ["sweep/seed3", "sweep/seed2"], ["sweep/seed1", "sweep/seed0"]
     ]  # fmt: skip
-    assert [row[:2] for row in found.means().rows] == [["sweep", "2"], ["sweep", "2"]]
+    assert [row[:2] for row in found.means().rows] == [["sweep, changed", "2"], ["sweep", "2"]]
     line = "config changed at step 20: train.epochs: 2 -> 4"
     assert describe(found).splitlines()[-2:] == [f"sweep/seed{seed}: {line}" for seed in (3, 2)]
 

@@ -109,7 +109,7 @@ def test_an_epoch_that_has_begun_is_the_last(light, tmp_path):
     config = light.replace(data={"validation_examples": 0}, train={"checkpoint_every": 50})
     stop(config, tmp_path, chunks=3)
     assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == ["15"]
-    with pytest.raises(checkpoint.CheckpointError, match="15 is inside an epoch, and no whole"):
+    with pytest.raises(checkpoint.CheckpointError, match="15 is inside an epoch, and no other"):
         score.evaluate_run(tmp_path, config)
     fewer = config.replace(train={"epochs": 1})
     results = train(fewer, tmp_path, allow_config_change=True)

@@ -145,6 +145,23 @@ def test_one_fails(light, tmp_path):
     assert list(again) == [tmp_path / "wild"]
 
 
+def test_whole_epochs_of_a_failed_run_are_kept(light, tmp_path, monkeypatch):
+    """Though it is not time for a checkpoint."""
+    config = light.replace(data={"validation_examples": 0}, train={"checkpoint_every": 50})
+    found = [Run(config.replace(train={"seed": n}), tmp_path / f"run{n}") for n in range(2)]
+
+    def fail(self, train_state, epoch, *args, real=Members.train_epoch, **options):
+        moved = real(self, train_state, epoch, *args, **options)
+        if epoch == 3:
+            self.failed.setdefault(0, "it fails")
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Members, "train_epoch", fail)
+        assert train_together(found) == {found[0].folder: "it fails"}
+    assert list(checkpoint.steps(found[0].folder / "checkpoints")) == [20]
+
+
 def test_weights_that_are_not_finite_end_one_run_alone(light, tmp_path):
     """Found when it is saved or evaluated, not in the loop."""
     calm = light.replace(optim={"nonfinite_limit": 1000, "clip_norm": 0.0})
