@@ -14,7 +14,6 @@ from tiny_runs import TIMES, interrupt_at, read_metrics, stop
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import checkpoint, environment, evaluate, manifest, score
 from cifar_jax.runtime import train as runtime_train
-from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.train import train
 from cifar_jax.runtime.trainer import Trainer, TrainingError
 from cifar_jax.runtime.workdir import Workdir
@@ -88,33 +87,6 @@ def test_stopped_without_a_validation_split(light, tmp_path):
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
     assert not any("lost" in row for row in rows)
     assert score.evaluate_run(tmp_path / "run", config)["test_accuracy"] == results["test_accuracy"]
-
-
-def test_fewer_epochs_than_were_begun(light, tmp_path):
-    stop(light, tmp_path, chunks=5)
-    fewer = light.replace(train={"epochs": 2})
-    results = train(fewer, tmp_path, allow_config_change=True)
-    assert results["epochs"] == 2
-    found = score.evaluate_run(tmp_path, fewer)
-    assert found["step"] == 10 * results["selected_epoch"]
-    for name in ("test_accuracy", "ema_test_accuracy", "tta_accuracy"):
-        assert found[name] == results[name]
-    chosen = restore_selected(Trainer(fewer), Workdir(tmp_path))
-    assert results["weights_sha256"] == environment.weights_sha256(chosen)  # of whole epochs alone
-    assert " over after epoch 2 and 5 steps, from " in (tmp_path / "log.txt").read_text()
-
-
-def test_an_epoch_that_has_begun_is_the_last(light, tmp_path):
-    """Without validation: no checkpoint of the one before it is kept."""
-    config = light.replace(data={"validation_examples": 0}, train={"checkpoint_every": 50})
-    stop(config, tmp_path, chunks=3)
-    assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == ["15"]
-    with pytest.raises(checkpoint.CheckpointError, match="15 is inside an epoch, and no other"):
-        score.evaluate_run(tmp_path, config)
-    fewer = config.replace(train={"epochs": 1})
-    results = train(fewer, tmp_path, allow_config_change=True)
-    assert results["epochs"] == results["selected_epoch"] == 2
-    assert score.evaluate_run(tmp_path, fewer)["step"] == 20
 
 
 def test_a_change_of_the_momentum(light, tmp_path):

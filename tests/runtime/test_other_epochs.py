@@ -1,4 +1,4 @@
-"""Finished runs that are trained for longer, in copies of their folders."""
+"""Another number of epochs: runs that are ended early, or trained for longer in copies."""
 
 import shutil
 
@@ -6,8 +6,39 @@ import pytest
 from tiny_runs import read_metrics, stop
 
 from cifar_jax.config import ConfigError
+from cifar_jax.runtime import checkpoint, environment, score
+from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.sweep import sweep
 from cifar_jax.runtime.train import train
+from cifar_jax.runtime.trainer import Trainer
+from cifar_jax.runtime.workdir import Workdir
+
+
+def test_fewer_epochs_than_were_begun(light, tmp_path):
+    stop(light, tmp_path, chunks=5)
+    fewer = light.replace(train={"epochs": 2})
+    results = train(fewer, tmp_path, allow_config_change=True)
+    assert results["epochs"] == 2
+    found = score.evaluate_run(tmp_path, fewer)
+    assert found["step"] == 10 * results["selected_epoch"]
+    for name in ("test_accuracy", "ema_test_accuracy", "tta_accuracy"):
+        assert found[name] == results[name]
+    chosen = restore_selected(Trainer(fewer), Workdir(tmp_path))
+    assert results["weights_sha256"] == environment.weights_sha256(chosen)  # of whole epochs alone
+    assert " over after epoch 2 and 5 steps, from " in (tmp_path / "log.txt").read_text()
+
+
+def test_an_epoch_that_has_begun_is_the_last(light, tmp_path):
+    """Without validation: no checkpoint of the one before it is kept."""
+    config = light.replace(data={"validation_examples": 0}, train={"checkpoint_every": 50})
+    stop(config, tmp_path, chunks=3)
+    assert [path.name for path in (tmp_path / "checkpoints").glob("[0-9]*")] == ["15"]
+    with pytest.raises(checkpoint.CheckpointError, match="15 is inside an epoch, and no other"):
+        score.evaluate_run(tmp_path, config)
+    fewer = config.replace(train={"epochs": 1})
+    results = train(fewer, tmp_path, allow_config_change=True)
+    assert results["epochs"] == results["selected_epoch"] == 2
+    assert score.evaluate_run(tmp_path, fewer)["step"] == 20
 
 
 def test_a_copy_without_results(whole, tiny, tmp_path):
