@@ -3,28 +3,29 @@
 Usage: python benchmarks/compile_for_gpu.py [--recipe 200k] [--members 1] [--text FILE] [--json]
     [FIELDS]
 
-Prints the number of fusions, and the bytes that the kernels of a step read and write (traffic.py).
+Prints the number of fusions, the instructions that the kernels of a step issue (instructions.py),
+and the bytes that they read and write (traffic.py).
 Needs jax[cuda13] (or cuda12), whose compiler works without a driver when it is told about the
 device. It cannot time what it chooses from there, so a program made on the device may differ.
 FIELDS are those of the config, as in --model.dtype bfloat16. A teacher has to be named there.
 """
 
 import json
+import math
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
+from instructions import OPTIONS, warp_instructions
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
-from measure import UNTAUGHT, Parser, header, positive, refuse
+from measure import Parser, header, positive, refuse
 from traffic import memory_bytes
+from workload import recipe_loop
 
-from cifar_jax.config_file import load_config
-from cifar_jax.errors import CifarJaxError
 from cifar_jax.runtime import environment
-from cifar_jax.runtime.members import Members
-from cifar_jax.runtime.trainer import Trainer
 
 H100 = """
 platform_name: "CUDA"
@@ -57,21 +58,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a line")
     options, fields = parser.parse_known_args()
     jax.config.update("jax_platforms", "cpu")  # what is computed here, as the members' keys
-    path = Path(__file__).parents[1] / f"configs/{options.recipe}.py"
-    try:
-        config = load_config(path, [*UNTAUGHT, "--model.convolutions", "plain", *fields])
-    except CifarJaxError as error:
-        refuse(str(error))
+    trainer = recipe_loop(options.recipe, options.members, fields)
+    config = trainer.config
     try:
         topology = topologies.get_topology_desc(
             "h100", platform="cuda", topology="1x1x1", target_config=H100
         )
     except (RuntimeError, ValueError, NotImplementedError) as error:
         refuse(f"needs jax[cuda13]: {' '.join(str(error).split())[:200]}")
-    trainer = Trainer(config)
-    if options.members > 1:
-        configs = [config.replace(train={"seed": seed}) for seed in range(options.members)]
-        trainer = Members(configs, vectorized=True)
     there = SingleDeviceSharding(topology.devices[0])
     arguments: Any = (trainer._abstract_packed(), trainer.chunk_key, *trainer.abstract_resident())
     arguments = jax.tree.map(
@@ -79,8 +73,11 @@ def main() -> None:
     )
     started = time.perf_counter()
     traced = jax.jit(trainer._chunk, donate_argnums=0).trace(*arguments)
-    program = traced.lower(lowering_platforms=("cuda",)).compile()
-    seconds, text = time.perf_counter() - started, program.as_text() or ""
+    lowered = traced.lower(lowering_platforms=("cuda",))
+    with tempfile.TemporaryDirectory() as folder:
+        program = lowered.compile({"xla_dump_to": folder, **OPTIONS})
+        seconds, text = time.perf_counter() - started, program.as_text() or ""
+        instructions = warp_instructions(Path(folder))
     if options.text:
         options.text.write_text(text)
     report: dict[str, Any] = header("compile_for_gpu") | {
@@ -91,6 +88,7 @@ def main() -> None:
         "device": topology.devices[0].device_kind,
         "fusions": text.count(" fusion("),
         "bytes_a_step": memory_bytes(text) // trainer.chunk_steps,
+        "warp_instructions_a_step": instructions,
         "versions": environment.versions(),
     }
     if options.json:
@@ -99,7 +97,8 @@ def main() -> None:
     print(
         f"{options.recipe}, {config.model.dtype}, {options.members} side by side: compiled for "
         f"{report['device']} in {seconds:.0f} s, {report['fusions']} fusions; "
-        f"a step reads and writes {report['bytes_a_step'] / 1e9:.2f} GB"
+        f"a step issues {(instructions or math.nan) / 1e9:.2f} billion instructions of 32 threads, "
+        f"and reads and writes {report['bytes_a_step'] / 1e9:.2f} GB"
     )
 
 

@@ -7,15 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from measure import UNTAUGHT, peak_rss
+from measure import UNTAUGHT, peak_rss, refuse
 from programs import Program, compile_program
 
 from cifar_jax import augment, optim, state, steps
 from cifar_jax.config_file import load_config
-from cifar_jax.errors import ConfigError
+from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment as project
 from cifar_jax.runtime.kernels import network
+from cifar_jax.runtime.members import Members
+from cifar_jax.runtime.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
 RESIDENT = 45_000  # images of an epoch
@@ -176,6 +178,27 @@ class Workload:
             return jax.device_get([program.run(variables, batch_at(start)) for start in starts])
 
         return program, call, len(starts) * batch
+
+
+def recipe_loop(recipe: str, members: int, fields: Sequence[str]) -> Trainer:
+    """The loop of a recipe's run, or of several seeds side by side; nothing is compiled yet.
+
+    Args:
+      recipe: the name of a file in configs/.
+      members: how many seeds.
+      fields: of the config, as on a command line; a teacher has to be named there.
+
+    A config, a field or a value that is refused ends the program with a line.
+    """
+    words = [*UNTAUGHT, "--model.convolutions", "plain", *fields]
+    try:
+        config = load_config(ROOT / f"configs/{recipe}.py", words)
+    except CifarJaxError as error:
+        refuse(str(error))
+    if members == 1:
+        return Trainer(config)
+    configs = [config.replace(train={"seed": seed}) for seed in range(members)]
+    return Members(configs, vectorized=True)
 
 
 def peak_memory() -> dict[str, Any]:

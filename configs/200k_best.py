@@ -40,7 +40,7 @@ from cifar_jax.config import (
 
 
 def get_config() -> Config:
-    """Wide, high resolution, gated; flips, crops, holes; Muon for 1x1 kernels; a teacher; all images."""
+    """Wide, halved once, gated; flips, crops, holes; Muon for 1x1 kernels; taught; all images."""
     return Config(
         data=DataConfig(validation_examples=0),
         model=ModelConfig(

@@ -79,7 +79,9 @@ def check(script: str, *given: str) -> None:
         source += (ROOT / "benchmarks" / "scaling_point.py").read_text()
     source += (ROOT / "benchmarks" / "measure.py").read_text() * ("from measure" in source)
     for word, value in zip(words, [*words[1:], ""], strict=True):
-        if word.startswith("--"):
+        if word.startswith("--") and "." in word and "[FIELDS]" in source:
+            assert word[2:].replace("-", "_") in FIELDS, f"{script} {word}"
+        elif word.startswith("--"):
             assert f'"{word}"' in source, f"{script} {word}"
         if word == "--recipe":
             assert (ROOT / f"configs/{value}.py").is_file(), value

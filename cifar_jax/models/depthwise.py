@@ -9,28 +9,52 @@ import jax.numpy as jnp
 TAPS = tuple((i, j) for i in range(3) for j in range(3))  # of a 3x3 kernel, row by row
 
 
+def padded(x: jax.Array) -> jax.Array:
+    """Pad ``x`` [..., H, W, B] by one pixel of zeros on each side: [..., H + 2, W + 2, B]."""
+    return _pad(x, [(1, 1, 0), (1, 1, 0)])
+
+
+def _pad(x: jax.Array, pixels: list[tuple[int, int, int]]) -> jax.Array:
+    """Zeros before H and W, after them, and between two of their pixels."""
+    edges = [(0, 0, 0)] * (x.ndim - 3) + pixels + [(0, 0, 0)]
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
+
+
 def windows(x: jax.Array, stride: int) -> list[jax.Array]:
-    """What each tap of a 3x3 kernel sees of ``x`` [..., H, W, B], zero-padded by one pixel."""
-    height, width = x.shape[-3:-1]
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 3) + [(1, 1), (1, 1), (0, 0)])
-    return [padded[..., i : i + height : stride, j : j + width : stride, :] for i, j in TAPS]
+    """What each tap of a 3x3 kernel sees of a padded ``x`` [..., H + 2, W + 2, B]."""
+    height, width = (size - 2 for size in x.shape[-3:-1])
+    return [x[..., i : i + height : stride, j : j + width : stride, :] for i, j in TAPS]
 
 
-def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def _in_memory(x: jax.Array) -> jax.Array:
+    """Written once for the nine taps: a GPU would find the edges, and what ``x`` is, for each."""
+    return jax.lax.platform_dependent(x, cpu=lambda x: x, default=jax.lax.optimization_barrier)
+
+
+def _correlate(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """The sum of the nine windows of a padded ``x``, each times its tap."""
     # in 16 bits a GPU would round after each of the nine
     wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype
     taps = kernel.astype(wide).reshape(9, -1, 1, 1, 1)
-    products = (w * tap for w, tap in zip(windows(x.astype(wide), stride), taps, strict=True))
+    products = (w.astype(wide) * tap for w, tap in zip(windows(x, stride), taps, strict=True))
     return reduce(add, products).astype(x.dtype)
 
 
+def _depthwise(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    return _depthwise_forward(x, kernel, stride)[0]
+
+
 def _depthwise_forward(x, kernel, stride):
-    return _depthwise(x, kernel, stride), (x, kernel)
+    x = _in_memory(padded(x))
+    return _correlate(x, kernel, stride), (x, kernel)
 
 
 def _depthwise_backward(stride, residuals, g):
     x, kernel = residuals
-    (dx,) = jax.linear_transpose(lambda x: _depthwise(x, kernel, stride), x)(g)
+    # each output's gradient where its window's middle was, so that x's is a correlation, too
+    sizes = zip(x.shape[-3:-1], g.shape[-3:-1], strict=True)
+    between = [(1, size - 2 - stride * (n - 1), stride - 1) for size, n in sizes]
+    dx = _in_memory(_correlate(_in_memory(_pad(g, between)), kernel[::-1, ::-1], 1))
     dkernel = jax.lax.platform_dependent(
         x,
         g,
@@ -53,7 +77,7 @@ def _kernel_gradient_by_channel(x: jax.Array, g: jax.Array, *, stride: int) -> j
 def _kernel_gradient_at_once(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
     """The same in one reduction with nine results, which reads ``x`` and ``g`` once: for a GPU."""
     g = g.astype(jnp.float32)
-    products = tuple(w * g for w in windows(x.astype(jnp.float32), stride))
+    products = tuple(w.astype(jnp.float32) * g for w in windows(x, stride))
     return jnp.stack(reduce_together(products, (1, 2, 3)), axis=1)
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from cifar_jax.models.depthwise import depthwise_conv, reduce_together, windows
+from cifar_jax.models.depthwise import depthwise_conv, padded, reduce_together, windows
 
 
 @jax.custom_vjp
@@ -155,7 +155,9 @@ def dense_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       [F, H, W, B].
     """
-    return pointwise_conv(jnp.concatenate(windows(x, 1)), kernel.reshape(-1, kernel.shape[-1]))
+    return pointwise_conv(
+        jnp.concatenate(windows(padded(x), 1)), kernel.reshape(-1, kernel.shape[-1])
+    )
 
 
 def _dense_with_sums(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -164,11 +164,14 @@ def test_second_derivatives(conv, reference, make_case):
 def test_both_kernel_gradients_by_their_definition(gradient, stride):
     x, _, g = depthwise_case((6, 5), stride)
     padded = np.pad(np.asarray(x, np.float64), [(0, 0), (1, 1), (1, 1), (0, 0)])
+    np.testing.assert_array_equal(depthwise.padded(x), padded)
     expected = np.zeros((CHANNELS, 9))
     for c, i, j in np.ndindex(CHANNELS, 3, 3):
         window = padded[c, i : i + 6 : stride, j : j + 5 : stride]
         expected[c, 3 * i + j] = (window * np.asarray(g[c], np.float64)).sum()
-    np.testing.assert_allclose(gradient(x, g, stride=stride), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        gradient(depthwise.padded(x), g, stride=stride), expected, rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -180,3 +183,12 @@ def test_depthwise_sums_of_sixteen_bits_are_in_float32(stride):
     found = re.findall(r":(\w+)\[[^\]]*\] = (?:mul|add|add_any|reduce|reduce_sum)\b", text)
     assert len(found) > 50
     assert set(found) == {"f32"}
+
+
+@pytest.mark.parametrize(("platform", "barriers"), [("cuda", 3), ("cpu", 0)])
+def test_a_gpu_writes_what_nine_taps_read(platform, barriers):
+    """The padded input, the padded gradient, and the gradient that is found from it."""
+    case = depthwise_case((8, 8), 1)
+    traced = jax.jit(partial(value_and_gradients, depthwise_conv)).trace(*case)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("optimization_barrier") == barriers
