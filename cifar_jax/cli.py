@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from cifar_jax.commands import COMMANDS
 from cifar_jax.commands.command import FIELDS, Command, refuse_misspelt
-from cifar_jax.commands.console import drop_output, note, tell
+from cifar_jax.commands.console import drop_output, note, print_versions, tell
 from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError
@@ -44,6 +44,8 @@ def main(argv: Sequence[str]) -> int:
         options, overrides = parser.parse_known_args(words)
         if options.help:
             _help(parser, COMMANDS[name], options)
+        elif options.version:
+            print_versions()
         else:
             refuse_misspelt(overrides, options)
             COMMANDS[name].run(options, overrides, command)
@@ -77,6 +79,7 @@ def _parser(name: str) -> argparse.ArgumentParser:
     )
     about = "list every option" + (" and field" if command.fields == FIELDS else "")
     parser.add_argument("-h", "--help", action="store_true", help=about)
+    parser.add_argument("--version", action="store_true", help="show versions, as in results.json")
     command.add_options(parser)
     return parser
 

@@ -11,14 +11,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from cifar_jax import cli
 from cifar_jax.config import Config, to_dict
 from cifar_jax.data import CLASS_NAMES, DataError, make_synthetic
 from cifar_jax.errors import ConfigError
-from cifar_jax.runtime import sweep
+from cifar_jax.runtime import environment, sweep
 
 ROOT = Path(__file__).parents[1]
 SMOKE = ("--config", "configs/smoke.py")
@@ -38,6 +40,14 @@ def run(*words, without=(), **options):
         check=False,
         **options,
     )
+
+
+@pytest.mark.parametrize("words", [["--version"], ["eval", "--version"]])
+def test_versions_are_those_of_a_result(words, capsys):
+    assert cli.main(words) == 0
+    shown = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert shown == environment.versions()
+    assert shown["jax"] == jax.__version__
 
 
 @pytest.fixture(scope="module")

@@ -216,6 +216,7 @@ def refuse_misspelt(overrides: Sequence[str], options: Options) -> None:
 
 
 def _nearest(name: str, options: Options, *, cutoff: float, besides: Sequence[str] = ()) -> str:
-    known = {f"--{option}".replace("_", "-") for option in vars(options)} - {name}
+    known = {f"--{option}".replace("_", "-") for option in vars(options)}
+    known -= {name, "--version"}  # the latter is near to too much
     near = difflib.get_close_matches(name, [*besides, *sorted(known)], n=1, cutoff=cutoff)
     return near[0] if near else ""

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 
+from cifar_jax.runtime.environment import versions
+
 
 def print_what_is_saved(text: str) -> None:
     """Print what is in a file as well: a reader that has gone is no failure."""
@@ -12,6 +14,11 @@ def print_what_is_saved(text: str) -> None:
         print(text, flush=True)
     except OSError:
         drop_output()
+
+
+def print_versions() -> None:
+    """Print a line for each package whose version a result tells."""
+    print("\n".join(f"{package} {number}" for package, number in versions().items()))
 
 
 def drop_output() -> None:
