@@ -11,7 +11,6 @@ FIELDS are those of the config, as in --model.dtype bfloat16. A teacher has to b
 """
 
 import json
-import math
 import tempfile
 import time
 from pathlib import Path
@@ -58,6 +57,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a line")
     options, fields = parser.parse_known_args()
     jax.config.update("jax_platforms", "cpu")  # what is computed here, as the members' keys
+    jax.config.update("jax_enable_compilation_cache", False)  # what is loaded is not dumped
     trainer = recipe_loop(options.recipe, options.members, fields)
     config = trainer.config
     try:
@@ -77,7 +77,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = lowered.compile({"xla_dump_to": folder, **OPTIONS})
         seconds, text = time.perf_counter() - started, program.as_text() or ""
-        instructions = warp_instructions(Path(folder))
+        try:
+            instructions = warp_instructions(Path(folder))
+        except ValueError as error:
+            refuse(f"this version's dump cannot be read: {error}")
+    memory = program.memory_analysis()
     if options.text:
         options.text.write_text(text)
     report: dict[str, Any] = header("compile_for_gpu") | {
@@ -89,6 +93,7 @@ def main() -> None:
         "fusions": text.count(" fusion("),
         "bytes_a_step": memory_bytes(text) // trainer.chunk_steps,
         "warp_instructions_a_step": instructions,
+        "temp_bytes": int(memory.temp_size_in_bytes) if memory else None,
         "versions": environment.versions(),
     }
     if options.json:
@@ -97,7 +102,7 @@ def main() -> None:
     print(
         f"{options.recipe}, {config.model.dtype}, {options.members} side by side: compiled for "
         f"{report['device']} in {seconds:.0f} s, {report['fusions']} fusions; "
-        f"a step issues {(instructions or math.nan) / 1e9:.2f} billion instructions of 32 threads, "
+        f"a step issues {instructions / 1e9:.2f} billion instructions of 32 threads, "
         f"and reads and writes {report['bytes_a_step'] / 1e9:.2f} GB"
     )
 

@@ -10,15 +10,19 @@ KERNEL = re.compile(r"\.entry (\w+)\(.*?\)[^{}]*\{(.*?)\n\}", re.DOTALL)
 LAUNCH = re.compile(r"\] (\S+) grid: \[([\d, ]+)\] threads: \[([\d, ]+)\]")
 
 
-def warp_instructions(folder: Path) -> int | None:
-    """The instructions of all warps of all kernels that a program launches; None: none are there.
+def warp_instructions(folder: Path) -> int:
+    """The instructions of all warps of all kernels that a program launches.
 
     Those of PTX, of which the device's own are about as many. Each line of a kernel counts once, as
-    if it had neither loops nor branches: what XLA fuses has few, a matrix product has. A loop's
-    body counts once, and a conditional's branches all. Kernels of libraries do not count.
+    if it had neither loops nor branches: what XLA fuses has few, a matrix product has. The body of
+    the program's loop counts once, so that a chunk's instructions are those of a step and of the
+    little before and after it; of a conditional all branches count. Kernels of libraries do not.
 
     Args:
       folder: what a program was dumped into, compiled with ``OPTIONS``.
+
+    Raises:
+      ValueError: for a kernel without PTX, or when there is none at all.
     """
     lines = {}
     for path in folder.glob("*.ptx"):
@@ -26,10 +30,14 @@ def warp_instructions(folder: Path) -> int | None:
             lines[name] = sum(_is_instruction(line.strip()) for line in body.splitlines())
     total = 0
     for path in folder.glob("*thunk_sequence.txt"):
-        for name, grid, threads in LAUNCH.findall(path.read_text(encoding="utf-8")):
-            of_kernel = math.prod(int(n) for n in f"{grid}, {threads}".split(","))
-            total += lines.get(name, 0) * of_kernel // WARP
-    return total or None
+        for name, *sizes in LAUNCH.findall(path.read_text(encoding="utf-8")):
+            if name not in lines:
+                raise ValueError(f"no PTX of the kernel {name}")
+            blocks, threads = (math.prod(map(int, size.split(","))) for size in sizes)
+            total += lines[name] * blocks * math.ceil(threads / WARP)
+    if not total:
+        raise ValueError("no launch of a kernel")
+    return total
 
 
 def _is_instruction(line: str) -> bool:

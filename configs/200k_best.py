@@ -22,9 +22,10 @@ With the last stage at 8x8 pixels (--model.halvings 2), 50 M multiply-adds: mean
 std 0.08 (n = 5; results/2026-11-27-h200-best).
 
 Rates and holes are the best of six untaught trials of 40 epochs on the validation split, one seed
-each; the last stage stays at 16x16 because of two trials of six epochs there (docs/recipes.md).
-Temperature and weight of the teacher are those of configs/200k_tuned.py; no others were tried here.
-The 118 epochs are what fitted into the loan of the GPU; more have not been run, nor float32 on one.
+each, at 8x8; the last stage stays at 16x16 because of two trials of six epochs there
+(docs/recipes.md). Temperature and weight of the teacher are those of configs/200k_tuned.py; no
+others were tried here. The 118 epochs are those of the runs at 8x8, for which they were all that
+fitted into the loan of a GPU; more have not been run, nor float32 on a GPU.
 """
 
 from cifar_jax.config import (

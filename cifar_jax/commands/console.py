@@ -5,8 +5,6 @@ import os
 import signal
 import sys
 
-from cifar_jax.runtime.environment import versions
-
 
 def print_what_is_saved(text: str) -> None:
     """Print what is in a file as well: a reader that has gone is no failure."""
@@ -18,6 +16,8 @@ def print_what_is_saved(text: str) -> None:
 
 def print_versions() -> None:
     """Print a line for each package whose version a result tells."""
+    from cifar_jax.runtime.environment import versions
+
     print("\n".join(f"{package} {number}" for package, number in versions().items()))
 
 

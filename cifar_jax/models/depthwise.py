@@ -15,7 +15,7 @@ def padded(x: jax.Array) -> jax.Array:
 
 
 def _pad(x: jax.Array, pixels: list[tuple[int, int, int]]) -> jax.Array:
-    """Zeros before H and W, after them, and between two of their pixels."""
+    """Put zeros around H and W: (before, after, between two pixels) of each, in ``pixels``."""
     edges = [(0, 0, 0)] * (x.ndim - 3) + pixels + [(0, 0, 0)]
     return jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
 
@@ -27,12 +27,12 @@ def windows(x: jax.Array, stride: int) -> list[jax.Array]:
 
 
 def _in_memory(x: jax.Array) -> jax.Array:
-    """Written once for the nine taps: a GPU would find the edges, and what ``x`` is, for each."""
+    """Write what nine taps read; but for a CPU XLA would find edges, and ``x`` again, for each."""
     return jax.lax.platform_dependent(x, cpu=lambda x: x, default=jax.lax.optimization_barrier)
 
 
 def _correlate(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The sum of the nine windows of a padded ``x``, each times its tap."""
+    """The sum of the nine windows of a padded ``x``, each times its tap: [C, H', W', B]."""
     # in 16 bits a GPU would round after each of the nine
     wide = jnp.float32 if x.dtype.itemsize < 4 else x.dtype
     taps = kernel.astype(wide).reshape(9, -1, 1, 1, 1)
@@ -65,7 +65,13 @@ def _depthwise_backward(stride, residuals, g):
 
 
 def _kernel_gradient_by_channel(x: jax.Array, g: jax.Array, *, stride: int) -> jax.Array:
-    """The nine sums of each channel, float32 [C, 9]; in a loop, so that a CPU's cache keeps it."""
+    """The nine sums of each channel, float32 [C, 9]; in a loop, so that a CPU's cache keeps it.
+
+    Args:
+      x: padded, [C, H + 2, W + 2, B].
+      g: the gradient of the output, [C, ceil(H / stride), ceil(W / stride), B].
+      stride: of the convolution.
+    """
 
     def of_one(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
         x, g = (each.astype(jnp.float32) for each in pair)

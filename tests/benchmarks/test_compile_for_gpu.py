@@ -30,6 +30,8 @@ def test_the_smallest_recipe():
         assert report["device"].startswith("NVIDIA H100")
         assert report["fusions"] > 0
         assert 0 < report["bytes_a_step"] < 1e10
+        assert 1e6 < report["warp_instructions_a_step"] < 1e9
+        assert report["temp_bytes"] > 0
     else:
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()

@@ -185,10 +185,12 @@ def test_depthwise_sums_of_sixteen_bits_are_in_float32(stride):
     assert set(found) == {"f32"}
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("platform", "barriers"), [("cuda", 3), ("cpu", 0)])
-def test_a_gpu_writes_what_nine_taps_read(platform, barriers):
+def test_a_gpu_writes_what_nine_taps_read(platform, barriers, stride):
     """The padded input, the padded gradient, and the gradient that is found from it."""
-    case = depthwise_case((8, 8), 1)
-    traced = jax.jit(partial(value_and_gradients, depthwise_conv)).trace(*case)
+    case = depthwise_case((8, 8), stride)
+    conv = partial(value_and_gradients, partial(depthwise_conv, stride=stride))
+    traced = jax.jit(conv).trace(*case)
     text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert text.count("optimization_barrier") == barriers
