@@ -6,7 +6,7 @@ Its teacher is pretrained/wide_teacher (configs/wide_teacher.py), a path from th
 project. It has not seen 5,000 images of split seed 0: a run that it teaches holds out those
 (--data.validation-examples 5000) or none, and does not train on generated images. The recipe is for
 a GPU. Two CPU cores would need some nine hours for 118 epochs without a teacher
-(--distill.teacher ''), and with it, at 3 times the multiply-adds, a day. Neither was run.
+(--distill.teacher ''), and with it, at 3 times the multiply-adds, a day or two. Neither was run.
 
 Measured 2026-11-27 on one NVIDIA H200, jax 0.11.2, bfloat16, seeds 0 to 4 side by side:
 
@@ -17,12 +17,12 @@ Last epoch, averaged weights, no test-time augmentation: 95.02, 95.07, 95.05, 95
 the test set, mean 95.09 %, std 0.09 (n = 5), in 11.1 minutes for all five together. JSON:
 results/2026-11-27-h200-best-high. The aim was 95.0 %, the mean of five seeds.
 
-With the last stage at 8x8 pixels (--model.halvings 2), 50 M multiply-adds: mean 94.82 %, std 0.13
+With the last stage at 8x8 pixels (--model.halvings 5), 50 M multiply-adds: mean 94.82 %, std 0.13
 (n = 5; results/2026-11-27-h200-best-taught). Without the teacher, too, and in 124 epochs: 94.46 %,
 std 0.08 (n = 5; results/2026-11-27-h200-best).
 
 Rates and holes are the best of six untaught trials of 40 epochs on the validation split, one seed
-each, at 8x8; the last stage stays at 16x16 because of two trials of six epochs there
+each, at 8x8; the last stage stays at 16x16 because of two trials of six epochs, one at each
 (docs/recipes.md). Temperature and weight of the teacher are those of configs/200k_tuned.py; no
 others were tried here. The 118 epochs are those of the runs at 8x8, for which they were all that
 fitted into the loan of a GPU; more have not been run, nor float32 on a GPU.

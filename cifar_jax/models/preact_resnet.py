@@ -70,7 +70,7 @@ class PreactBlock(nn.Module):
 class PreactResNet(nn.Module):
     """A pre-activation residual network of gated, depthwise-separable blocks.
 
-    A 3x3 stem; stages of blocks, all but the first beginning with stride 2; BN and ReLU;
+    A 3x3 stem; stages of blocks, from the second with stride 2 (see ``halvings``); BN and ReLU;
     the mean over pixels, dropout and a dense layer. The attributes are those of
     :class:`cifar_jax.models.SeparableResNet`, and ``reduction``: the hidden layer of a block's gate
     has features // reduction units.

@@ -37,7 +37,7 @@ class WideBlock(nn.Module):
 class WideResNet(nn.Module):
     """A wide residual network; WRN-16-4 by default, of 2,748,890 parameters.
 
-    A 3x3 stem; stages of blocks, all but the first beginning with stride 2; BN and ReLU;
+    A 3x3 stem; stages of blocks, from the second with stride 2 (see ``halvings``); BN and ReLU;
     the mean over pixels, dropout and a dense layer. The attributes are those of
     :class:`cifar_jax.models.SeparableResNet`; ``lanes`` is not read, as it has no convolutions in
     C++. Under strict promotion of dtypes it computes in float32 alone: Flax's BatchNorm mixes them.
