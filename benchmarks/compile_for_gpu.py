@@ -57,9 +57,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a line")
     options, fields = parser.parse_known_args()
     jax.config.update("jax_platforms", "cpu")  # what is computed here, as the members' keys
-    jax.config.update("jax_enable_compilation_cache", False)  # what is loaded is not dumped
     trainer = recipe_loop(options.recipe, options.members, fields)
     config = trainer.config
+    jax.config.update("jax_enable_compilation_cache", False)  # what is loaded is not dumped
     try:
         topology = topologies.get_topology_desc(
             "h100", platform="cuda", topology="1x1x1", target_config=H100
