@@ -1,5 +1,6 @@
 """kill -9, in each phase of a run."""
 
+import re
 import signal
 import time
 
@@ -33,11 +34,11 @@ def test_killed_in_each_phase(assert_finishes, tmp_path):
 
 
 def test_killed_while_it_trains_or_evaluates(assert_finishes, tmp_path):
-    """In its last epoch, which takes half a second."""
+    """In its last epoch, which takes half a second or less, or while it is scored after that."""
     workdir = tmp_path / "run"
     with begun(workdir, until="epoch 2/3") as process:
         time.sleep(0.2)
         process.kill()
     assert process.returncode == -signal.SIGKILL
     assert not (workdir / "results.json").exists()
-    assert "continuing after epoch" in assert_finishes(workdir).stdout
+    assert re.search("(continuing|over) after epoch", assert_finishes(workdir).stdout)
