@@ -1,13 +1,15 @@
-"""What a result depends on besides its config: versions, device, and the weights' own hash."""
+"""What a result depends on besides its config: code, versions, device; and the weights' hash."""
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import importlib.metadata
 import os
 import platform
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,8 +22,47 @@ PACKAGES = ("cifar_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    """Versions of Python and of the packages that decide a result, and the code's own hash.
+
+    Returns:
+      A version by name; "code" is git's hash of the package's folder as this process found it,
+      ``git rev-parse COMMIT:cifar_jax`` of the commit that it is of.
+    """
+    packages = {name: _version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages, "code": _code()}
+
+
+@functools.cache  # what runs, not what is on the disk when it ends
+def _code() -> str:
+    return git_tree(Path(__file__).parents[1])
+
+
+def git_tree(folder: Path) -> str:
+    """The hash that git gives a folder: SHA-1 of names and contents; "" if there is no file.
+
+    Hidden files and Python's bytecode do not count, and no file as executable.
+
+    References:
+      Chacon and Straub, Pro Git, https://git-scm.com/book/en/v2/Git-Internals-Git-Objects
+    """
+    entries = []
+    for path in folder.iterdir():
+        if path.name.startswith(".") or path.name == "__pycache__":
+            continue
+        if not path.is_dir():
+            entries.append((path.name, "100644", _git_object("blob", path.read_bytes())))
+        elif digest := git_tree(path):
+            entries.append((path.name + "/", "40000", digest))  # git sorts folders like this
+    lines = (
+        f"{mode} {name.removesuffix('/')}\0".encode() + bytes.fromhex(digest)
+        for name, mode, digest in sorted(entries)
+    )
+    return _git_object("tree", b"".join(lines)) if entries else ""
+
+
+def _git_object(kind: str, content: bytes) -> str:
+    header = f"{kind} {len(content)}\0".encode()
+    return hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
 
 
 def _version(package: str) -> str:

@@ -221,8 +221,11 @@ def _again(record: Record) -> Section:
     rows = [["Seed", str(config.train.seed)]]
     body = ""
     if results:
-        names = [f"{name}=={version}" for name, version in results["versions"].items()]
-        pins = [name for name in names if not name.startswith(("python==", "cifar_jax=="))]
+        pins = [
+            f"{name}=={version}"
+            for name, version in results["versions"].items()
+            if name not in ("python", "cifar_jax", "code")
+        ]
         lines = [
             f"pip install -e . {' '.join(pins)}",
             results["command"] or "# from Python: train(config, workdir)",
@@ -236,7 +239,7 @@ def _again(record: Record) -> Section:
     else:
         rows += [["Config, SHA-256", config.sha256]]
     note = (
-        "On the same device and versions a CPU gives the same weights, bit for bit; "
+        "With the same code, device and versions a CPU gives the same weights, bit for bit; "
         "docs/reproducing.md says what else can be expected."
     )
     body += page.table([], rows, "hashes") + page.paragraph(note, "soft")
