@@ -16,3 +16,8 @@ class ConfigError(CifarJaxError):
     """A configuration that cannot be run: names the field, the requirement and the value."""
 
     status = 2
+
+
+def one_line(error: object) -> str:
+    """What an error says, without line breaks; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from cifar_jax.errors import ConfigError
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -41,12 +43,20 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
 def describe_failure(
     path: Path, error: OSError, needed: int = 0, what: str = "cannot be written"
 ) -> str:
-    """One line about a failed write: path, what is wrong, why, and bytes of a full disk."""
+    """One line about a file or folder: path, what is wrong, why, and bytes of a full disk."""
     text = f"{path}: {what}: {error.strerror or error}"
     if error.errno not in FULL:
         return text
     wanted = f"{needed:,} bytes needed, " if needed else ""
     return f"{text}: {wanted}{free_bytes(path):,} free"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in; raises ConfigError when it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(describe_failure(path, error, what="cannot be made")) from error
 
 
 def free_bytes(path: Path) -> int:

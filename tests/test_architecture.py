@@ -14,7 +14,7 @@ CORE = CORE_LEAVES | {"tta", "steps"}
 ALLOWED = {  # part -> parts of the package that it may import
     "errors": set(),
     "ranges": {"errors"},
-    "files": set(),
+    "files": {"errors"},
     "overrides": {"ranges", "errors"},
     "sections": {"ranges"},
     "config": {"sections", "ranges", "errors"},

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from cifar_jax.commands.console import drop_output, note
+from cifar_jax.commands.console import note
 from cifar_jax.config import Config, portable, validate
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
@@ -70,34 +70,6 @@ def add_config_change(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_cluster(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a run of several processes."""
-    parser.add_argument(
-        "--distributed",
-        action="store_true",
-        help="one of several processes that SLURM or Open MPI has started; see docs/scaling.md",
-    )
-    parser.add_argument(
-        "--coordinator",
-        metavar="HOST:PORT",
-        help="address where process 0 listens, instead of --distributed",
-    )
-    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
-
-
-def _join(options: Options) -> None:
-    given = (getattr(options, name, None) for name in ("coordinator", "processes", "process"))
-    coordinator, processes, process = given
-    if {coordinator, processes, process} == {None} and not getattr(options, "distributed", False):
-        return
-    from cifar_jax.runtime import cluster
-
-    cluster.join(coordinator, processes, process)
-    if not cluster.is_first():
-        drop_output()
-
-
 def add_log(parser: argparse.ArgumentParser) -> None:
     """Add --log."""
     parser.add_argument(
@@ -150,7 +122,7 @@ def open_network(options: Options, overrides: Sequence[str] = ()) -> "Pretrained
         raise ConfigError(f"--weights: {options.weights} is a run: give it as --workdir")
     net = load(options.weights)
     config = validate(override(net.config, overrides))
-    if decisive := [c for c in differing(net.config, config) if not c.field.startswith("eval.")]:
+    if decisive := differing(net.config, config, besides=("eval",)):
         raise ConfigError(f"{options.weights}: belongs to its config, so not {decisive[0]}")
     return net._replace(config=config)
 
@@ -174,13 +146,12 @@ def workdir_of(options: Options, config: Config) -> Path:
     return options.workdir or Path("runs") / f"{options.config.stem}-seed{config.train.seed}"
 
 
-def prepare(options: Options) -> None:
-    """Meet other processes, look for a GPU if one is asked for, and keep what is compiled."""
+def prepare(*, gpu: bool = False) -> None:
+    """Look for a device, which must be a GPU if ``gpu``, and keep what is compiled."""
     from cifar_jax.runtime.compilation_cache import enable_compilation_cache
     from cifar_jax.runtime.environment import require_device
 
-    _join(options)
-    require_device(gpu=options.require_gpu)
+    require_device(gpu=gpu)
     enable_compilation_cache(note)
 
 

@@ -21,7 +21,7 @@ from cifar_jax.commands.console import interruptible, note
 from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
-from cifar_jax.files import describe_failure
+from cifar_jax.files import make_folder
 from cifar_jax.runtime.workdir import Workdir
 
 
@@ -60,13 +60,13 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     from cifar_jax.runtime.score import evaluate_run, evaluate_weights
 
     interruptible()
-    prepare(options)
+    prepare(gpu=options.require_gpu)
     if trained:
         find = functools.partial(evaluate_run, *trained, step=options.checkpoint)
     else:
         find = functools.partial(evaluate_weights, open_network(options, overrides))
     if options.pictures:
-        _make(options.pictures)  # before the work, which would be lost
+        make_folder(options.pictures)  # before the work, which would be lost
     if trained and options.split == "test":
         workdir = Workdir(trained[0])
         if workdir.config.exists() and not workdir.results.exists():
@@ -104,13 +104,6 @@ def _run_of(options: Options, overrides: Sequence[str]) -> tuple[Path, Config] |
     raise ConfigError(
         "--workdir, --weights or --config is required, as in --workdir runs/200k-seed0"
     )
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(describe_failure(folder, error, what="cannot be made")) from error
 
 
 EVAL = Command(

@@ -80,7 +80,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     from cifar_jax.runtime.predict import predict
 
     interruptible()
-    prepare(options)
+    prepare(gpu=options.require_gpu)
     net = open_network(options, overrides)
     show = _print_csv if options.csv else _print_json if options.json else _print_table
     seen = sys.stdout.isatty() and not options.json  # rows show how far it is

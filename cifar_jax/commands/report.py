@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_jax.commands.command import Command, Options, refuse_overrides
+from cifar_jax.commands.command import Command, Options, prepare, refuse_overrides
 from cifar_jax.commands.console import interruptible, note
 from cifar_jax.errors import ConfigError
 
@@ -33,16 +33,13 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     refuse_overrides(overrides, options)
     if options.workdir is None:
         raise ConfigError("--workdir is required, as in --workdir runs/200k-seed0")
-    from cifar_jax.runtime.compilation_cache import enable_compilation_cache
-    from cifar_jax.runtime.environment import require_device
     from cifar_jax.runtime.run_page import write_run_page
 
     interruptible()
     output = options.workdir / "report.html"
     if options.output:
         output = require_page(options.output)
-    require_device(gpu=False)
-    enable_compilation_cache(note)
+    prepare()
     write_run_page(options.workdir, output, report=note)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 

@@ -69,7 +69,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     from cifar_jax.runtime.signals import listening
     from cifar_jax.runtime.sweep import sweep, sweep_grid
 
-    prepare(options)
+    prepare(gpu=options.require_gpu)
     kind = "grid" if grid else "sweep"
     folder = options.workdir or Path("runs") / f"{options.config.stem}-{kind}"
     with listening() as stop:

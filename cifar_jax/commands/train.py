@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from cifar_jax.commands.command import (
     Command,
     Options,
-    add_cluster,
     add_config,
     add_config_change,
     add_log,
@@ -16,7 +15,7 @@ from cifar_jax.commands.command import (
     prepare,
     workdir_of,
 )
-from cifar_jax.commands.console import print_what_is_saved
+from cifar_jax.commands.console import drop_output, print_what_is_saved
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +23,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_workdir(parser)
     add_require_gpu(parser)
     add_log(parser)
-    add_cluster(parser)
+    _add_cluster(parser)
     parser.add_argument(
         "--profile",
         type=int,
@@ -35,6 +34,33 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add_config_change(parser)
 
 
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="one of several processes that SLURM or Open MPI has started; see docs/scaling.md",
+    )
+    parser.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="address where process 0 listens, instead of --distributed",
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+
+
+def _join(options: Options) -> None:
+    """Meet the other processes of the run, if there are."""
+    which = (options.coordinator, options.processes, options.process)
+    if set(which) == {None} and not options.distributed:
+        return
+    from cifar_jax.runtime import cluster
+
+    cluster.join(*which)
+    if not cluster.is_first():
+        drop_output()
+
+
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Train a network and print its results."""
     config = configure(options, overrides)
@@ -42,7 +68,8 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     from cifar_jax.runtime.signals import listening
     from cifar_jax.runtime.train import train
 
-    prepare(options)
+    _join(options)
+    prepare(gpu=options.require_gpu)
     workdir = workdir_of(options, config)
     with listening() as stop:
         results = train(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cifar_jax.data.dataset import SHA256, DataError, Dataset, Report, Unavailable, verify
+from cifar_jax.errors import one_line
 from cifar_jax.files import remove_leftovers, replacing
 
 NAME = "cifar10.npz"
@@ -41,8 +42,7 @@ def read(path: Path, expected=SHA256) -> Dataset:
     except Exception as error:  # damaged bytes can end in any error of zipfile and numpy
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise Unavailable(f"{path} cannot be read: {error.strerror}") from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} is damaged: {reason}") from error
+        raise DataError(f"{path} is damaged: {one_line(error)}") from error
 
 
 def save(data_dir: Path, dataset: Dataset) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 from cifar_jax.data import batches, transfer
 from cifar_jax.data.dataset import DataError, Dataset, Report, verify
 from cifar_jax.data.png import decode_png
+from cifar_jax.errors import one_line
 
 ENDPOINT = "https://huggingface.co"  # unless the environment's HF_ENDPOINT names another
 FILES = "datasets/uoft-cs/cifar10/resolve/main/plain_text/{split}-00000-of-00001.parquet"
@@ -79,7 +80,7 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
         TypeError,
         ValueError,
     ) as error:
-        raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+        raise DataError(f"{path} is damaged: {one_line(error)}") from error
     if not known:
         raise DataError(f"{path} must hold labels from 0 to 9, does not")
     return np.stack([decode_png(png or b"") for png in pngs]), labels.astype(np.uint8)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cifar_jax.errors import CifarJaxError, ConfigError
+from cifar_jax.errors import CifarJaxError, ConfigError, one_line
 from cifar_jax.files import describe_failure
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def read_image(path: str | Path) -> np.ndarray:
     except Exception as error:  # of any kind: decoders raise what a damaged file makes them
         if isinstance(error, OSError) and error.errno is not None:
             raise ImageError(describe_failure(path, error, what="cannot be read")) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: cannot be read: {reason:.200}") from error
+        raise ImageError(f"{path}: cannot be read: {one_line(error):.200}") from error
 
 
 def find_images(

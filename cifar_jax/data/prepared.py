@@ -15,6 +15,7 @@ import numpy as np
 
 from cifar_jax.data.dataset import SHA256, DataError, Dataset, Report, Unavailable, expanded, verify
 from cifar_jax.data.png import decode_png
+from cifar_jax.errors import one_line
 
 RECORD_LIMIT = 2**20  # bytes of one example; the real ones have about 2,400
 
@@ -73,8 +74,7 @@ def read(folder: Path, expected: Mapping[str, str] = SHA256) -> Dataset:
     except DataError as error:
         raise DataError(f"{folder}: {error}") from error
     except Exception as error:  # TFDS and what it stands on raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{folder} cannot be read: {reason}") from error
+        raise DataError(f"{folder} cannot be read: {one_line(error)}") from error
 
 
 def _split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,6 @@
-"""The layers of the separable residual network: its weights, and how its convolutions follow."""
+"""What the networks share: weights, batch normalisation, and which block has which stride."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,11 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models import native, plain
-from cifar_jax.models.plain import Convolutions, Pending, affine
+from cifar_jax.models.plain import Convolutions
 
 # He et al., Delving deep into rectifiers, https://arxiv.org/abs/1502.01852
 conv_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")  # Kaiming-normal, fan_out
-kaiming_normal = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+dense_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # the same, fan_in
 
 
 def choose_convolutions(images: int, lanes: int, dtype: Any) -> Convolutions:
@@ -102,46 +101,3 @@ def batch_norm(
     """Scale and shift [C] of activations z [..., C, H, W, images], of which these are the sums."""
     count = convolutions.images * z.shape[-3] * z.shape[-2]
     return BatchNorm(name=name)(sums, count, train=train)
-
-
-class SeparableBlock(nn.Module):
-    """Two depthwise-separable convolutions and a shortcut.
-
-    dw3x3(stride) - pw1x1 - BN - ReLU - dw3x3 - pw1x1 - BN, plus the shortcut, then ReLU. The
-    shortcut is pw1x1(stride) - BN where the shape changes, and the identity elsewhere.
-    """
-
-    features: int
-    convolutions: Convolutions
-    stride: int = 1
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, pending: Pending, *, train: bool) -> Pending:
-        """Map activations [..., C, H, W, images] to [..., features, H/stride, W/stride, images].
-
-        The sum and the last ReLU are left to what reads the block.
-        """
-        channels, features, stride = len(pending.scale), self.features, self.stride
-        kernel = partial(Kernel, dtype=self.dtype)
-        separable = self.convolutions.separable
-        norm = partial(batch_norm, self.convolutions, train)
-        y, sums, x = separable(
-            pending,
-            kernel((3, 3, 1, channels), name="depthwise1")(),
-            kernel((1, 1, channels, features), name="pointwise1")(),
-            stride,
-            keep_x=True,
-        )
-        y, sums, _ = separable(
-            Pending(y, *norm("norm1", y, sums)),
-            kernel((3, 3, 1, features), name="depthwise2")(),
-            kernel((1, 1, features, features), name="pointwise2")(),
-            1,
-        )
-        scale, shift = norm("norm2", y, sums)
-        if stride != 1 or channels != features:
-            weights = kernel((1, 1, channels, features), name="shortcut")()
-            x, sums = self.convolutions.pointwise(x, weights, stride)
-            x = affine(x, *norm("shortcut_norm", x, sums))
-        return Pending(y, scale, shift, x)

@@ -13,7 +13,7 @@ from cifar_jax.models.layers import (
     batch_norm,
     blocks_of,
     choose_convolutions,
-    kaiming_normal,
+    dense_init,
 )
 from cifar_jax.models.plain import Convolutions, Pending, activate, affine, channel_sums
 
@@ -55,7 +55,7 @@ class PreactBlock(nn.Module):
             1,
         )
         y = affine(y, *norm("norm3", y, sums)).astype(self.dtype)
-        dense = partial(nn.Dense, kernel_init=kaiming_normal)
+        dense = partial(nn.Dense, kernel_init=dense_init)
         gate = nn.relu(
             dense(max(1, features // self.reduction), name="squeeze")(convolutions.pool(y))
         )
@@ -110,4 +110,4 @@ class PreactResNet(nn.Module):
         pending = Pending(x, *batch_norm(convolutions, train, "norm", x, channel_sums(x)))
         x = convolutions.pool(activate(pending, self.dtype))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)
+        return nn.Dense(self.num_classes, kernel_init=dense_init, name="head")(x)

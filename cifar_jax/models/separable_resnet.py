@@ -1,5 +1,6 @@
 """The depthwise-separable residual network."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,20 +10,62 @@ from flax import linen as nn
 from cifar_jax.models.layers import (
     ALL_STAGES,
     Kernel,
-    SeparableBlock,
     batch_norm,
     blocks_of,
     choose_convolutions,
-    kaiming_normal,
+    dense_init,
 )
-from cifar_jax.models.plain import Pending, activate
+from cifar_jax.models.plain import Convolutions, Pending, activate, affine
+
+
+class SeparableBlock(nn.Module):
+    """Two depthwise-separable convolutions and a shortcut.
+
+    dw3x3(stride) - pw1x1 - BN - ReLU - dw3x3 - pw1x1 - BN, plus the shortcut, then ReLU. The
+    shortcut is pw1x1(stride) - BN where the shape changes, and the identity elsewhere.
+    """
+
+    features: int
+    convolutions: Convolutions
+    stride: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pending: Pending, *, train: bool) -> Pending:
+        """Map activations [..., C, H, W, images] to [..., features, H/stride, W/stride, images].
+
+        The sum and the last ReLU are left to what reads the block.
+        """
+        channels, features, stride = len(pending.scale), self.features, self.stride
+        kernel = partial(Kernel, dtype=self.dtype)
+        separable = self.convolutions.separable
+        norm = partial(batch_norm, self.convolutions, train)
+        y, sums, x = separable(
+            pending,
+            kernel((3, 3, 1, channels), name="depthwise1")(),
+            kernel((1, 1, channels, features), name="pointwise1")(),
+            stride,
+            keep_x=True,
+        )
+        y, sums, _ = separable(
+            Pending(y, *norm("norm1", y, sums)),
+            kernel((3, 3, 1, features), name="depthwise2")(),
+            kernel((1, 1, features, features), name="pointwise2")(),
+            1,
+        )
+        scale, shift = norm("norm2", y, sums)
+        if stride != 1 or channels != features:
+            weights = kernel((1, 1, channels, features), name="shortcut")()
+            x, sums = self.convolutions.pointwise(x, weights, stride)
+            x = affine(x, *norm("shortcut_norm", x, sums))
+        return Pending(y, scale, shift, x)
 
 
 class SeparableResNet(nn.Module):
     """A residual network of depthwise-separable blocks; 150,690 parameters by default.
 
-    A 3x3 stem with BN and ReLU; stages of blocks, all but the first beginning with
-    stride 2; the mean over pixels, dropout and a dense layer.
+    A 3x3 stem with BN and ReLU; stages of blocks, which begin with stride 2 as
+    ``halvings`` says; the mean over pixels, dropout and a dense layer.
 
     Attributes:
       num_classes: classes.
@@ -71,4 +114,4 @@ class SeparableResNet(nn.Module):
             pending = layer(pending, train=train)
         x = convolutions.pool(activate(pending, self.dtype))
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)
+        return nn.Dense(self.num_classes, kernel_init=dense_init, name="head")(x)

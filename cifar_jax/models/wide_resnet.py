@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cifar_jax.models.layers import ALL_STAGES, BatchNorm, blocks_of, conv_init, kaiming_normal
+from cifar_jax.models.layers import ALL_STAGES, BatchNorm, blocks_of, conv_init, dense_init
 
 
 class WideBlock(nn.Module):
@@ -81,4 +81,4 @@ class WideResNet(nn.Module):
         x = nn.relu(norm(name="norm")(x))
         x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=kaiming_normal, name="head")(x)
+        return nn.Dense(self.num_classes, kernel_init=dense_init, name="head")(x)

@@ -15,7 +15,7 @@ from cifar_jax.config import Config, DataConfig, portable, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.data.dataset import SHA256
 from cifar_jax.errors import ConfigError
-from cifar_jax.files import describe_failure, replacing
+from cifar_jax.files import make_folder, replacing
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.pretrained import WEIGHTS, WeightsError, load
 from cifar_jax.runtime.run_weights import restore_selected
@@ -131,10 +131,7 @@ def write_folder(
         "file_sha256": hashlib.sha256(content).hexdigest(),
         "limits": " ".join([LIMITS, limits]).strip(),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(describe_failure(folder, error, what="cannot be made")) from error
+    make_folder(folder)
     text = json.dumps(card, indent=2, allow_nan=False) + "\n"
     needed = len(content) + len(text)
     with replacing(folder / WEIGHTS, needed) as weights_file, replacing(folder / CARD) as card_file:

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from cifar_jax.errors import CifarJaxError
+from cifar_jax.errors import CifarJaxError, one_line
 from cifar_jax.files import (
     WriteError,
     flush_to_disk,
@@ -102,9 +102,8 @@ def _write_state(path: Path, state: TrainState, needed: int) -> None:
             checkpointer.save(path, state)
             checkpointer.wait_until_finished()
     except (ValueError, RuntimeError) as error:  # tensorstore's, for what the system refuses
-        reason = " ".join(str(error).split())
         raise WriteError(
-            f"{path}: cannot be written: {reason:.300}: {needed:,} bytes needed, "
+            f"{path}: cannot be written: {one_line(error):.300}: {needed:,} bytes needed, "
             f"{free_bytes(path):,} free"
         ) from error
 
@@ -140,8 +139,7 @@ def restore(path: Path, like: TrainState) -> TrainState:
         with signals_wait(), ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
             return checkpointer.restore(path.absolute() / "state", target)
     except (ValueError, KeyError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path}: cannot be restored: {reason:.300}") from error
+        raise CheckpointError(f"{path}: cannot be restored: {one_line(error):.300}") from error
 
 
 def read_progress(path: Path) -> dict[str, Any]:

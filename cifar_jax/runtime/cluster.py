@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cifar_jax.errors import CifarJaxError, ConfigError
+from cifar_jax.errors import CifarJaxError, ConfigError, one_line
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.workdir import Workdir
 
@@ -58,7 +58,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
             heartbeat_timeout_seconds=HEARTBEAT,
         )
     except (RuntimeError, ValueError) as error:
-        raise ConfigError(f"the processes do not meet: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"the processes do not meet: {one_line(error)}") from error
 
 
 def is_first() -> bool:
@@ -109,8 +109,8 @@ def own_workdir(path: Path) -> Iterator[Path]:
         try:
             with Workdir(path).claimed():
                 content = _pack(path)
-        except CifarJaxError as error:
-            problem = str(error)
+        except (CifarJaxError, OSError) as error:  # the others wait to hear of it
+            problem = one_line(error)
     if problem := of_first(problem):
         raise ConfigError(problem)
     content = _broadcast(content)

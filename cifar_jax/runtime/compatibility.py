@@ -34,7 +34,7 @@ class Change(NamedTuple):
 
 
 def changes(old: Config, new: Config) -> list[Change]:
-    """The fields that differ, but for where the real images come from."""
+    """The fields that differ, but for where the real images come from, and how nobody teaches."""
     before, after = to_dict(old), to_dict(new)
     if not old.distill.teacher and not new.distill.teacher:
         before["distill"] = after["distill"]
@@ -48,34 +48,10 @@ def changes(old: Config, new: Config) -> list[Change]:
     ]
 
 
-def differing(old: Config, new: Config) -> list[Change]:
-    """The fields that differ and decide a result."""
-    return [change for change in changes(old, new) if change.field not in FREE]
-
-
-def require_same(
-    path: Path,
-    old: Config,
-    new: Config,
-    *,
-    besides: Sequence[str] = (),
-    holds: str = "another run",
-) -> None:
-    """Check that two configs decide the same results.
-
-    Args:
-      path: of the run, for the message.
-      old: what it was trained with.
-      new: to compare.
-      besides: sections that may differ.
-      holds: what the path holds if they do not, for the message.
-
-    Raises:
-      ConfigError: naming the fields that differ and both values.
-    """
-    found = [c for c in differing(old, new) if c.field.split(".")[0] not in besides]
-    if found:
-        raise ConfigError(f"{path} holds {holds} ({_list(found)}): use another --workdir")
+def differing(old: Config, new: Config, besides: Sequence[str] = ()) -> list[Change]:
+    """The fields that differ and decide a result, but for those of the sections ``besides``."""
+    found = [change for change in changes(old, new) if change.field not in FREE]
+    return [change for change in found if change.field.split(".")[0] not in besides]
 
 
 def check_resumable(

@@ -14,6 +14,7 @@ import jax
 import platformdirs
 from jax import monitoring
 
+from cifar_jax.errors import one_line
 from cifar_jax.runtime import environment
 
 MAX_BYTES = 512 * 2**20  # the programs of a run take 2 to 3 MB on a CPU: more than a hundred runs
@@ -92,7 +93,7 @@ def _teller(own: Path | None, note: Callable[[str], None]) -> Callable[..., None
     told = []
 
     def showwarning(message: Warning | str, *details: object, **more: object) -> None:
-        text = " ".join(str(message).split())
+        text = one_line(message)
         if not re.match(TROUBLE, text):
             show(message, *details, **more)  # type: ignore[arg-type]  # as they came
             return

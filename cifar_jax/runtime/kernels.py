@@ -16,7 +16,7 @@ import platformdirs
 
 from cifar_jax import models
 from cifar_jax.config import Config
-from cifar_jax.errors import ConfigError
+from cifar_jax.errors import ConfigError, one_line
 from cifar_jax.files import replacing
 from cifar_jax.models import native
 
@@ -102,7 +102,7 @@ def load() -> Library:
                 return Library(_register(_compile(compiler, Path(own), key)))
         return Library(_register(library))
     except (KernelsError, OSError, RuntimeError, AttributeError, ValueError) as error:
-        return Library(0, " ".join(str(error).split()))
+        return Library(0, one_line(error))
 
 
 def _key(compiler: list[str]) -> str:

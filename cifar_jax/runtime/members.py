@@ -12,6 +12,7 @@ from cifar_jax import state
 from cifar_jax.config import Config
 from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.placement import Placement, of_members
+from cifar_jax.runtime.teacher import Teacher
 from cifar_jax.runtime.trainer import CREATE_OPTIONS, Sums, Trainer
 
 TRACED = {  # numbers that the members may differ in, beside their seeds
@@ -58,7 +59,13 @@ class Members(Trainer):
       over: numbers of members whose runs are over; what becomes of them is not looked at.
     """
 
-    def __init__(self, configs: Sequence[Config], *, vectorized: bool | None = None):
+    def __init__(
+        self,
+        configs: Sequence[Config],
+        *,
+        vectorized: bool | None = None,
+        teacher: Teacher | None = None,
+    ):
         """Make the network and the schedules; nothing is compiled yet.
 
         Args:
@@ -67,6 +74,7 @@ class Members(Trainer):
             follows another's, by ``jax.lax.map``, with the operations of a single run. By default
             where that is faster: not on a single CPU. Vectorised members are spread evenly, over as
             many devices as divide their number.
+          teacher: of all, see :class:`Trainer`.
 
         Raises:
           ValueError: for configs that differ in other fields.
@@ -74,7 +82,7 @@ class Members(Trainer):
         self.members = len(configs)
         several = jax.default_backend() != "cpu" or jax.device_count() > 1
         self.vectorized = several if vectorized is None else vectorized
-        super().__init__(configs[0])
+        super().__init__(configs[0], teacher)
         fields = differing(configs)
         if others := set(fields) - TRACED:
             raise ValueError(f"members must not differ in {min(others)}")

@@ -56,7 +56,7 @@ def read(folder: Path) -> Record:
     """Read a run.
 
     Raises:
-      ConfigError: when it is none, a file is broken, or its results are of an older version.
+      ConfigError: when it is none, or a file is broken.
     """
     if (runs := expand([folder])) != [folder]:
         raise ConfigError(f"{folder} holds the runs of a sweep: use one of them, as {runs[0]}")

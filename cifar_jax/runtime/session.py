@@ -27,6 +27,7 @@ from cifar_jax.runtime.results import facts
 from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.score import score, validate
 from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.teacher import Teacher
 from cifar_jax.runtime.trainer import Sums, Trainer
 from cifar_jax.runtime.workdir import Workdir
 from cifar_jax.state import TrainState
@@ -46,7 +47,14 @@ class Session:
     around_chunk: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
     name = ""
 
-    def __init__(self, run: Workdir, config: Config, saved: dict[str, Any], last: Path | None):
+    def __init__(
+        self,
+        run: Workdir,
+        config: Config,
+        saved: dict[str, Any],
+        last: Path | None,
+        teacher: Teacher | None = None,
+    ):
         """Prepare to train; nothing is compiled or written yet.
 
         Args:
@@ -54,6 +62,7 @@ class Session:
           config: of this session.
           saved: what was saved in the checkpoint beside the state.
           last: the checkpoint; None for a new run.
+          teacher: see ``Trainer``.
         """
         self.run, self.config, self.saved, self.last = run, config, saved, last
         self.history: list[Row] = saved["history"]
@@ -61,7 +70,7 @@ class Session:
         self.environment_changes: list[dict[str, Any]] = saved.get("environment_changes", [])
         self.partial: Sums | None = saved.get("partial")
         self.loggers = Loggers(self.say)
-        self.trainer = trainer = Trainer(config)
+        self.trainer = trainer = Trainer(config, teacher)
         trainer.compile_seconds = saved["compile_seconds"]
         lanes = trainer.model.lanes
         self.environment = {

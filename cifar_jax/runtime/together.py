@@ -69,15 +69,13 @@ def train_together(
         validate(one.config)
     loggers.require(log)
     kernels.network(runs[0].config)
-    if not all(finished(Workdir(one.folder), one.config) for one in runs):
-        load_teacher(runs[0].config)
+    waiting = [one for one in runs if not finished(Workdir(one.folder), one.config)]
+    teacher = load_teacher(runs[0].config) if waiting else None  # the same for all
     failed: dict[Path, str] = {}
     sessions: list[Session] = []
     with contextlib.ExitStack() as stack:
-        for one in runs:
+        for one in waiting:
             run, config = Workdir(one.folder), one.config
-            if finished(run, config):
-                continue
             notes = stack.enter_context(run.claimed())
             if not finished(run, config):  # by the process that has just let go of the folder
                 session = open_session(
@@ -86,6 +84,7 @@ def train_together(
                     notes,
                     allow_config_change=allow_config_change,
                     name=one.shown(),
+                    teacher=teacher,
                 )
                 opened = loggers.opened(log, run, config, session.history, session.say)
                 session.loggers = stack.enter_context(opened)
@@ -109,7 +108,8 @@ def train_together(
 def _train(
     sessions: list[Session], inputs: Inputs, command: str, stop: Stop, vectorized: bool | None
 ) -> dict[Path, str]:
-    members = Members([session.config for session in sessions], vectorized=vectorized)
+    configs, teacher = [session.config for session in sessions], sessions[0].trainer.teacher
+    members = Members(configs, vectorized=vectorized, teacher=teacher)
     states = _states(sessions, members)
     going = [session for session in sessions if not session.is_over()]
     if going:

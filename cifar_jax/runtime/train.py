@@ -17,7 +17,7 @@ from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.recovery import recover
 from cifar_jax.runtime.session import Session
 from cifar_jax.runtime.signals import Stop
-from cifar_jax.runtime.teacher import load_teacher
+from cifar_jax.runtime.teacher import Teacher, load_teacher
 from cifar_jax.runtime.workdir import Workdir
 from cifar_jax.state import TrainState
 
@@ -86,7 +86,7 @@ def _run(
             raise ConfigError(f"--profile: {run.path} is finished: use another --workdir")
         return results
     kernels.network(config)  # refuses before anything is written, as the next line does
-    load_teacher(config)
+    teacher = load_teacher(config)
     sessions: list[Session] = []
     with (
         run.claimed() as notes,
@@ -95,7 +95,9 @@ def _run(
     ):
         if results := finished(run, config):  # by the process that has just let go of the folder
             return results
-        session = open_session(run, config, notes, allow_config_change=allow_config_change)
+        session = open_session(
+            run, config, notes, allow_config_change=allow_config_change, teacher=teacher
+        )
         sessions.append(session)
         trainer, say = session.trainer, session.say
         left = trainer.total_steps - session.step
@@ -155,6 +157,7 @@ def open_session(
     *,
     allow_config_change: bool = False,
     name: str = "",
+    teacher: Teacher | None = None,
 ) -> Session:
     """Find the checkpoint to go on from, if there is one, and say all that is to be known of it.
 
@@ -164,12 +167,13 @@ def open_session(
       notes: of the claim.
       allow_config_change: see :func:`train`.
       name: shown before its lines.
+      teacher: see :class:`cifar_jax.runtime.trainer.Trainer`.
 
     Returns:
       The session, of which nothing is compiled yet; and see :func:`train` for what is raised.
     """
     try:
-        return _open(run, config, notes, allow_config_change, name)
+        return _open(run, config, notes, allow_config_change, name, teacher)
     except BaseException:
         for note in notes:  # of checkpoints that were set aside, for one
             Progress(1, 1).line(note)
@@ -177,7 +181,12 @@ def open_session(
 
 
 def _open(
-    run: Workdir, config: Config, notes: list[str], allow_config_change: bool, name: str
+    run: Workdir,
+    config: Config,
+    notes: list[str],
+    allow_config_change: bool,
+    name: str,
+    teacher: Teacher | None,
 ) -> Session:
 
     def needs(progress: dict[str, Any]) -> int | None:
@@ -188,7 +197,7 @@ def _open(
 
     found = recover(run.checkpoints, needs, notes.append)
     saved = found.progress if found else {"history": [], "compile_seconds": 0.0}
-    session = Session(run, config, saved, found.path if found else None)
+    session = Session(run, config, saved, found.path if found else None, teacher)
     session.name = name
     session.allow_changes(allow_config_change)
     if found is None:

@@ -51,9 +51,9 @@ class Trainer:
 
     members = 1
 
-    def __init__(self, config: Config):
-        """Make the network and its schedule; nothing is compiled yet."""
-        self.config = config
+    def __init__(self, config: Config, teacher: Teacher | None = None):
+        """Make network and schedule; a teacher that is not given is loaded when it is needed."""
+        self.config, self._given_teacher = config, teacher
         self.model = network(config)
         self.key = jax.random.key(config.train.seed)
         self.total_steps = config.steps_per_epoch * config.train.epochs
@@ -81,7 +81,7 @@ class Trainer:
     @functools.cached_property
     def teacher(self) -> Teacher | None:
         """The network that is learned from; see :func:`load_teacher` for what is raised."""
-        return load_teacher(self.config)
+        return self._given_teacher or load_teacher(self.config)
 
     @functools.cached_property
     def chunk_key(self) -> Any:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_jax.config import Config, from_dict, to_dict
-from cifar_jax.errors import ConfigError
+from cifar_jax.errors import ConfigError, one_line
 from cifar_jax.files import (
     describe_failure,
     locked,
@@ -30,7 +30,7 @@ from cifar_jax.files import (
     write_text,
     writing,
 )
-from cifar_jax.runtime.compatibility import require_same
+from cifar_jax.runtime.compatibility import differing
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 PICTURES = ("curves.png", "confusion.png", "augmentations.png")
@@ -114,7 +114,9 @@ class Workdir:
         Raises:
           ConfigError: naming the fields that differ and both values.
         """
-        require_same(self.path, self.read_config(), config, besides=besides, holds=holds)
+        if found := differing(self.read_config(), config, besides):
+            named = ", ".join(map(str, found))
+            raise ConfigError(f"{self.path} holds {holds} ({named}): use another --workdir")
 
     def read_config(self) -> Config:
         """Read config.json; raises ConfigError when it is missing or broken."""
@@ -165,7 +167,7 @@ class Workdir:
 
     def log_end(self, why: object) -> None:
         """Say in the log why an unfinished run has ended, if that can be written."""
-        text = " ".join(str(why).split()) or type(why).__name__
+        text = one_line(why)
         if not self.results.exists():
             with contextlib.suppress(OSError):
                 self.append_log(f"ended: {text:.1000}")

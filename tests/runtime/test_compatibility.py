@@ -2,7 +2,8 @@ import pytest
 
 from cifar_jax.config import Config, ConfigError, to_dict
 from cifar_jax.runtime import compatibility
-from cifar_jax.runtime.compatibility import check_resumable, differences, require_same
+from cifar_jax.runtime.compatibility import check_resumable, differences, differing
+from cifar_jax.runtime.workdir import Workdir
 
 
 def test_each_field_is_of_one_kind():
@@ -35,8 +36,10 @@ def test_what_may_not(tmp_path):
     for allow in (False, True):
         with pytest.raises(ConfigError, match=message):
             check_resumable(tmp_path, Config(), other, allow=allow)
-    with pytest.raises(ConfigError, match=r"data.source: auto -> synthetic"):
-        require_same(tmp_path, Config(), Config().replace(data={"source": "synthetic"}))
+    run = Workdir(tmp_path)
+    run.write_config(Config())
+    with pytest.raises(ConfigError, match=r"another run \(data.source: auto -> synthetic\)"):
+        run.require_same(Config().replace(data={"source": "synthetic"}))
 
 
 def test_what_decides_nothing(tmp_path):
@@ -46,11 +49,13 @@ def test_what_decides_nothing(tmp_path):
         eval={"batch_size": 32},
     )
     assert check_resumable(tmp_path, Config(), other, allow=False) == []
-    require_same(tmp_path, Config(), other)
+    assert differing(Config(), other) == []
     tta = Config().replace(eval={"tta": "none"})
-    require_same(tmp_path, Config(), tta, besides=("eval",))
+    run = Workdir(tmp_path)
+    run.write_config(Config())
+    run.require_same(tta, besides=("eval",))
     with pytest.raises(ConfigError, match=r"eval\.tta: full -> none"):
-        require_same(tmp_path, Config(), tta)
+        run.require_same(tta)
 
 
 def test_differences():

@@ -11,7 +11,7 @@ import numpy as np
 from cifar_jax import data
 from cifar_jax.config import Config
 from cifar_jax.errors import CifarJaxError, ConfigError
-from cifar_jax.files import describe_failure, replacing
+from cifar_jax.files import make_folder, replacing
 from cifar_jax.runtime.formats import onnx_graph, stablehlo, torch_state
 from cifar_jax.runtime.formats.classifier import Input, classifier, in_float32
 from cifar_jax.runtime.kernels import network
@@ -78,10 +78,7 @@ def write(net: Pretrained, path: str | Path, kind: str, *, input: Input = "uint8
     else:
         content = torch_state.serialize(net, path.suffix)
         load = functools.partial(_load_torch_state, net, ours, path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(describe_failure(path.parent, error, what="cannot be made")) from error
+    make_folder(path.parent)
     with replacing(path, len(content)) as temporary:
         temporary.write_bytes(content)
         found = load(temporary)

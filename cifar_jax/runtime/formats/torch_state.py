@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors
 
 from cifar_jax import models
 from cifar_jax.data import CLASS_NAMES
-from cifar_jax.errors import ConfigError
+from cifar_jax.errors import ConfigError, one_line
 from cifar_jax.files import describe_failure
 from cifar_jax.interop import from_torch_state_dict, network_of, to_torch_state_dict
 from cifar_jax.models.layers import ALL_STAGES
@@ -103,7 +103,7 @@ def load(path: Path) -> State:
         with np.errstate(over="ignore"):  # what float32 has not is infinite then, and refused
             variables, model = from_torch_state_dict(arrays), network_of(arrays)
     except (SafetensorError, ValueError, RecursionError) as error:  # the last: metadata without end
-        raise WeightsError(f"{path}: {' '.join(str(error).split())}") from error
+        raise WeightsError(f"{path}: {one_line(error)}") from error
     for name, array in arrays.items():
         with np.errstate(over="ignore"):
             if not np.isfinite(np.asarray(array, np.float32)).all():

@@ -1,0 +1,30 @@
+"""What processes tell each other; with real processes: tests/faults/test_faults_cluster.py."""
+
+import jax
+import pytest
+
+from cifar_jax.errors import ConfigError
+from cifar_jax.runtime import cluster
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), ConfigError("broken")])
+def test_what_the_first_cannot_read_ends_all(tmp_path, monkeypatch, error):
+    """The others wait for the folder: what becomes of it has to be told before it is raised."""
+    told = []
+
+    def fail(path):
+        raise error
+
+    def of_first(value):
+        told.append(value)
+        return value
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(cluster, "_pack", fail)
+    monkeypatch.setattr(cluster, "of_first", of_first)
+    with (
+        pytest.raises(ConfigError, match=r"Permission denied|broken"),
+        cluster.own_workdir(tmp_path / "run"),
+    ):
+        pytest.fail("there is no folder to work in")
+    assert told == [str(error)]
