@@ -27,7 +27,7 @@ TRACED = {  # numbers that the members may differ in, beside their seeds
 Name = TypeVar("Name", bound=Hashable)
 
 
-def differing(configs: Sequence[Config]) -> list[str]:
+def varied_fields(configs: Sequence[Config]) -> list[str]:
     """The fields in which configs differ, as ``section.name``, but for ``train.seed``."""
     found = {change.field for config in configs for change in changes(configs[0], config)}
     return sorted(found - {"train.seed"})
@@ -35,7 +35,7 @@ def differing(configs: Sequence[Config]) -> list[str]:
 
 def fit(config: Config, other: Config) -> bool:
     """Whether the runs of two configs can be trained side by side."""
-    return set(differing([config, other])) <= TRACED
+    return set(varied_fields([config, other])) <= TRACED
 
 
 def groups_of(configs: Mapping[Name, Config], size: int) -> list[list[Name]]:
@@ -83,7 +83,7 @@ class Members(Trainer):
         several = jax.default_backend() != "cpu" or jax.device_count() > 1
         self.vectorized = several if vectorized is None else vectorized
         super().__init__(configs[0], teacher)
-        fields = differing(configs)
+        fields = varied_fields(configs)
         if others := set(fields) - TRACED:
             raise ValueError(f"members must not differ in {min(others)}")
         self.failed: dict[int, str] = {}

@@ -58,7 +58,7 @@ def score(
     }
 
 
-def validate(config: Config, state: TrainState, images: ImageSet) -> dict[str, float]:
+def validation_figures(config: Config, state: TrainState, images: ImageSet) -> dict[str, float]:
     """What a row of history says of the validation images; raises TrainingError for NaN."""
     plain = evaluate(config, state.variables, images)
     averaged = evaluate(config, state.ema_variables, images)

@@ -25,7 +25,7 @@ from cifar_jax.runtime.loggers import Loggers
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.results import facts
 from cifar_jax.runtime.run_weights import restore_selected
-from cifar_jax.runtime.score import score, validate
+from cifar_jax.runtime.score import score, validation_figures
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.teacher import Teacher
 from cifar_jax.runtime.trainer import Sums, Trainer
@@ -181,7 +181,7 @@ class Session:
         started = time.monotonic()
         row = trainer.row(train_state, epoch, sums)
         if len(validation[0]):
-            row |= validate(config, train_state, validation)
+            row |= validation_figures(config, train_state, validation)
         row["seconds"] = sums["seconds"] + time.monotonic() - started
         require_finite(row, row["step"])
         row = cluster.of_first(row)

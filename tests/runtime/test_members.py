@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cifar_jax.runtime.inputs import load_inputs
-from cifar_jax.runtime.members import Members, differing, fit, groups_of
+from cifar_jax.runtime.members import Members, fit, groups_of, varied_fields
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.trainer import Trainer
 
@@ -92,7 +92,7 @@ def test_numbers_of_each_member(config, resident, vectorized):
     augment = {"flip": 0.1, "coarse_dropout": 0.9, "mixup": 0.0, "cutmix": 0.9}
     config = config.replace(train={"epochs": 1})  # in which the rates of the members part
     other = config.replace(optim=optim, augment=augment)
-    assert len(differing([config, other])) == len(optim) + len(augment)
+    assert len(varied_fields([config, other])) == len(optim) + len(augment)
     _, states, sums = together([config, other], resident, vectorized, epochs=1)
     state, one = alone(other, resident, epochs=1)
     assert sums[1]["loss"] == pytest.approx(one["loss"], rel=1e-3)

@@ -179,13 +179,13 @@ def test_an_epoch_whose_figures_are_not_finite_is_not_saved(light, tmp_path, mon
     configs = [light.replace(train={"epochs": 3, "seed": seed}) for seed in (0, 1)]
     found = [Run(config, tmp_path / f"run{config.train.seed}") for config in configs]
 
-    def infinite(config, train_state, images, real=session_module.validate):
+    def infinite(config, train_state, images, real=session_module.validation_figures):
         if config.train.seed == 0 and train_state.step == 20:
             raise TrainingError("step 20: ema_validation_loss must be finite, not inf")
         return real(config, train_state, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(session_module, "validate", infinite)
+        patch.setattr(session_module, "validation_figures", infinite)
         assert list(train_together(found)) == [found[0].folder]
     assert list(checkpoint.steps(found[0].folder / "checkpoints")) == [10]
     assert train_together(found) == {}
