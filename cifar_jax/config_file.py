@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_jax.config import Config, check_sections, validate
-from cifar_jax.errors import ConfigError, one_line
+from cifar_jax.errors import ConfigError, line_with_type
 from cifar_jax.overrides import override
 
 
@@ -36,7 +36,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         spec.loader.exec_module(module)
         config = module.get_config() if hasattr(module, "get_config") else None
     except Exception as error:  # whatever the user's file raises is the user's to read
-        raise ConfigError(f"{path}: {type(error).__name__}: {one_line(error)}") from error
+        raise ConfigError(f"{path}: {line_with_type(error)}") from error
     if not isinstance(config, Config):
         needed = "must have a function get_config() that returns a Config"
         raise ConfigError(f"{path}: {needed}, not {config!r:.60}")

@@ -21,3 +21,8 @@ class ConfigError(CifarJaxError):
 def one_line(error: object) -> str:
     """What an error says, without line breaks; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def line_with_type(error: BaseException) -> str:
+    """The same after the error's type, for errors of any kind."""
+    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")

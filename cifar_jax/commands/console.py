@@ -15,7 +15,7 @@ def print_what_is_saved(text: str) -> None:
 
 
 def print_versions() -> None:
-    """Print a line for each package whose version a result tells."""
+    """Print a line for each package whose version a result tells, and the code's hash."""
     from cifar_jax.runtime.environment import versions
 
     print("\n".join(f"{package} {number}" for package, number in versions().items()))

@@ -64,8 +64,8 @@ class SeparableBlock(nn.Module):
 class SeparableResNet(nn.Module):
     """A residual network of depthwise-separable blocks; 150,690 parameters by default.
 
-    A 3x3 stem with BN and ReLU; stages of blocks, which begin with stride 2 as
-    ``halvings`` says; the mean over pixels, dropout and a dense layer.
+    A 3x3 stem with BN and ReLU; stages of blocks, from the second with stride 2 (see
+    ``halvings``); the mean over pixels, dropout and a dense layer.
 
     Attributes:
       num_classes: classes.

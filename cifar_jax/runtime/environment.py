@@ -25,8 +25,8 @@ def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide a result, and the code's own hash.
 
     Returns:
-      A version by name; "code" is git's hash of the package's folder as this process found it,
-      ``git rev-parse COMMIT:cifar_jax`` of the commit that it is of.
+      A version by name; "code" is what ``git rev-parse COMMIT:cifar_jax`` says of the commit that
+      is running, "unknown" where the package's files cannot be read.
     """
     packages = {name: _version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **packages, "code": _code()}
@@ -34,7 +34,10 @@ def versions() -> dict[str, str]:
 
 @functools.cache  # what runs, not what is on the disk when it ends
 def _code() -> str:
-    return git_tree(Path(__file__).parents[1])
+    try:
+        return git_tree(Path(__file__).parents[1])
+    except OSError:  # of a file beside ours
+        return "unknown"
 
 
 def git_tree(folder: Path) -> str:
@@ -49,12 +52,14 @@ def git_tree(folder: Path) -> str:
     for path in folder.iterdir():
         if path.name.startswith(".") or path.name == "__pycache__":
             continue
-        if not path.is_dir():
-            entries.append((path.name, "100644", _git_object("blob", path.read_bytes())))
-        elif digest := git_tree(path):
-            entries.append((path.name + "/", "40000", digest))  # git sorts folders like this
+        name = os.fsencode(path.name)
+        if path.is_dir():
+            if digest := git_tree(path):
+                entries.append((name + b"/", b"40000", digest))  # git sorts folders like this
+        elif path.is_file():
+            entries.append((name, b"100644", _git_object("blob", path.read_bytes())))
     lines = (
-        f"{mode} {name.removesuffix('/')}\0".encode() + bytes.fromhex(digest)
+        mode + b" " + name.removesuffix(b"/") + b"\0" + bytes.fromhex(digest)
         for name, mode, digest in sorted(entries)
     )
     return _git_object("tree", b"".join(lines)) if entries else ""

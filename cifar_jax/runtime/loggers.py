@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cifar_jax.config import Config, to_dict
-from cifar_jax.errors import ConfigError
+from cifar_jax.errors import ConfigError, line_with_type
 from cifar_jax.files import write_text
 from cifar_jax.runtime.workdir import Workdir
 
@@ -132,7 +132,7 @@ def require(names: Sequence[str]) -> None:
             importlib.import_module(package)
         except Exception as error:  # a package that is there may fail in any way
             raise ConfigError(
-                f"--log {name}: the package {package} is needed ({_in_a_line(error)}): "
+                f"--log {name}: the package {package} is needed ({line_with_type(error)}): "
                 f"pip install -e '.[{name}]'"
             ) from error
 
@@ -154,7 +154,7 @@ class Loggers:
             self._open[name] = LOGGERS[name][1](run, config, history)
         except Exception as error:  # whatever the other package raises
             if not history:
-                raise ConfigError(f"--log {name}: cannot begin: {_in_a_line(error)}") from error
+                raise ConfigError(f"--log {name}: cannot begin: {line_with_type(error)}") from error
             self._give_up(name, error)
 
     def epoch(self, row: Row) -> None:
@@ -179,11 +179,7 @@ class Loggers:
 
     def _give_up(self, name: str, error: Exception) -> None:
         with contextlib.suppress(OSError):  # the log may be on the same full disk
-            self._say(f"--log {name}: given up: {_in_a_line(error)}")
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+            self._say(f"--log {name}: given up: {line_with_type(error)}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from cifar_jax.errors import ConfigError, one_line
+from cifar_jax.errors import ConfigError, line_with_type
 
 WARM_UP = 1  # chunks of a session before the trace
 TRACE = "perfetto_trace.json.gz"  # the name that jax gives it
@@ -96,4 +96,4 @@ class Profiler:
         try:
             yield
         except Exception as error:  # of a full disk, or another trace; the run is worth more
-            self._say(f"--profile: no trace: {type(error).__name__}: {one_line(error)}")
+            self._say(f"--profile: no trace: {line_with_type(error)}")

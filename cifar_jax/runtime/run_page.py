@@ -212,7 +212,7 @@ def _environment(record: Record) -> Section:
         rows.append([f"Config changed at step {change['step']}", what])
     for change in known.get("environment_changes", []):
         rows.append([f"Environment changed at step {change['step']}", change["change"]])
-    body = page.table([], rows) if rows else page.paragraph("Not known yet.")
+    body = page.table([], rows, "hashes") if rows else page.paragraph("Not known yet.")
     return Section("environment", "Environment", body)
 
 

@@ -10,7 +10,7 @@ import jax
 from cifar_jax.config import Config, validate
 from cifar_jax.runtime import environment, kernels, loggers
 from cifar_jax.runtime.inputs import Inputs, load_inputs
-from cifar_jax.runtime.members import Members
+from cifar_jax.runtime.members import Members, fit
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.session import Session
 from cifar_jax.runtime.signals import Stop
@@ -64,9 +64,14 @@ def train_together(
     Returns:
       Why runs could not go on, by folder: those whose losses or gradients stayed non-finite. The
       others are finished.
+
+    Raises:
+      ValueError: for runs that do not fit; and what ``train`` raises.
     """
     for one in runs:
         validate(one.config)
+        if not fit(runs[0].config, one.config):
+            raise ValueError(f"runs must fit, not {runs[0].folder} and {one.folder}")
     loggers.require(log)
     kernels.network(runs[0].config)
     waiting = [one for one in runs if not finished(Workdir(one.folder), one.config)]

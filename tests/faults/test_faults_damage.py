@@ -37,7 +37,7 @@ def test_the_next_newest_is_used_and_the_rest_left_alone(halfway, assert_finishe
     saved = checkpoints / "8" / "progress.json"
     progress = json.loads(saved.read_text())
     progress["environment"]["device"] |= {"kind": "another processor", "count": 7}
-    progress["environment"]["versions"]["jax"] = "0.9.9"
+    progress["environment"]["versions"] |= {"jax": "0.9.9", "code": "0"}
     saved.write_text(json.dumps(progress))
     manifest.write(checkpoints / "8")  # as it would have been saved there
     done = assert_finishes(halfway)
@@ -51,6 +51,7 @@ def test_the_next_newest_is_used_and_the_rest_left_alone(halfway, assert_finishe
     assert "a line that was never fin\n" in log
     note = next(line for line in said if line.startswith("bits may differ from an uninterrupted"))
     assert "versions.jax: 0.9.9 -> " in note
+    assert "versions.code: 0 -> " in note
     assert "device.kind: another processor -> " in note
     assert "device.count: 7 -> 1" in note
     recorded = json.loads((halfway / "results.json").read_text())["environment_changes"]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,9 +32,28 @@ def test_what_git_does_not_keep_changes_nothing(tmp_path):
     write(tmp_path, {"model.py": "x = 1\n"})
     before = environment.git_tree(tmp_path)
     write(tmp_path, {"__pycache__/a.pyc": "1", "gone/__pycache__/b.pyc": "2", ".hidden": "3"})
+    (tmp_path / "gone.py").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
     assert environment.git_tree(tmp_path) == before
     (tmp_path / "model.py").write_text("x = 2\n", encoding="utf-8")
     assert environment.git_tree(tmp_path) != before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_a_name_that_is_not_utf8(tmp_path):
+    """What ``git write-tree`` says of an empty file of that name."""
+    write(tmp_path, {os.fsdecode(b"caf\xe9.py"): ""})
+    assert environment.git_tree(tmp_path) == "782f294c622408ea753b2847e771112222925f6d"
+
+
+def test_files_that_cannot_be_read_end_no_run(monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    environment._code.cache_clear()
+    monkeypatch.setattr(environment, "git_tree", refuse)
+    assert environment.versions()["code"] == "unknown"
+    environment._code.cache_clear()
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

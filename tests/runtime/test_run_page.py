@@ -78,6 +78,7 @@ def test_a_finished_run(finished, whole, tiny):
     assert "test set scored once" in finished.text
     for name in ("config_sha256", "weights_sha256", "command", "date"):
         assert results[name] in finished.text
+    assert "code==" not in finished.text  # no package
     for name, version in results["versions"].items():
         assert f"{name} {version}" in finished.text
     confusion = np.array(results["confusion"])

@@ -97,6 +97,10 @@ def test_another_teacher_between_two_sessions_is_another_run(taught, teacher, tm
 
 def test_side_by_side_each_has_the_bits_of_a_single_run(run, taught, tmp_path, monkeypatch):
     runs = [Run(taught.replace(train={"seed": n}), tmp_path / f"{n}") for n in range(2)]
+    other = Run(taught.replace(distill={"teacher": ""}), tmp_path / "other")
+    with pytest.raises(ValueError, match=r"runs must fit, not \S+0 and \S+other"):
+        train_together([*runs, other])
+    monkeypatch.delattr("cifar_jax.runtime.trainer.load_teacher")  # once is enough for all
     assert train_together(runs) == {}
     monkeypatch.delattr("cifar_jax.runtime.together.load_teacher")
     assert train_together(runs) == {}  # finished: nobody needs it any more
