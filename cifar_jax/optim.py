@@ -153,7 +153,7 @@ def _orthogonalize_matrices(config: OptimConfig, packing: Packing) -> optax.Grad
     return optax.stateless(update)
 
 
-def ema_update(averages: Any, values: Any, *, decay: float, step: jax.Array) -> Any:
+def ema_update(averages: Any, values: Any, *, decay: float, step: jax.typing.ArrayLike) -> Any:
     """Move exponential moving averages towards ``values``, quickly in the first steps.
 
     The decay is min(decay, (1 + step) / (10 + step)), so that a short run is not dominated by
@@ -171,6 +171,6 @@ def ema_update(averages: Any, values: Any, *, decay: float, step: jax.Array) -> 
     References:
       tf.train.ExponentialMovingAverage, argument num_updates
     """
-    count = step.astype(jnp.float32)
+    count = jnp.asarray(step, jnp.float32)
     kept = jnp.minimum(decay, (1.0 + count) / (10.0 + count))
     return optax.incremental_update(values, averages, 1.0 - kept)

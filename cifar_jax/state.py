@@ -47,14 +47,14 @@ def create(variables: dict[str, Any], tx: optax.GradientTransformation) -> Train
     """The state before the first step.
 
     Args:
-      variables: of ``model.init``, with the collections "params" and "batch_stats".
+      variables: of ``model.init``: the collection "params", and "batch_stats" if there is one.
       tx: the optimiser.
 
     Returns:
       A state whose averages are copies of the variables, so that its buffers can be donated; the
       variables, which it holds as well, are gone then.
     """
-    params, batch_stats = variables["params"], variables["batch_stats"]
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

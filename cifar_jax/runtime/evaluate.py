@@ -15,6 +15,7 @@ from cifar_jax.runtime.kernels import network
 from cifar_jax.steps import make_eval_step
 
 Watch = Callable[[range], Iterable[int]]
+EvalStep = Callable[..., dict[tta.Mode, dict[str, jax.Array]]]
 
 
 class Report(NamedTuple):
@@ -117,14 +118,42 @@ def evaluate_modes(
       ValueError: without images, without a mode, or for one that is unknown.
       OutOfMemory: when the device has too little for ``eval.batch_size`` images.
     """
-    images, labels = dataset
-    if not len(images):
-        raise ValueError("dataset must have at least 1 image, not 0")
     read = {name: getattr(config.augment, name) for name in ("mean", "std", "border")}
     lanes = network(config).lanes
     eval_step = _compiled_step(config.model, lanes, AugmentConfig(**read), tuple(modes))
+    size = config.eval.batch_size
+    return evaluate_with(eval_step, variables, dataset, batch_size=size, watch=watch)
+
+
+def evaluate_with(
+    eval_step: EvalStep,
+    variables: Any,
+    dataset: tuple[np.ndarray, np.ndarray],
+    *,
+    batch_size: int = 64,
+    watch: Watch = iter,
+) -> dict[tta.Mode, Report]:
+    """Evaluate any network: of K classes, and images of any size.
+
+    Args:
+      eval_step: of :func:`cifar_jax.steps.make_eval_step`, jitted.
+      variables: of the network.
+      dataset: images uint8 [N, H, W, C] and labels [N], N at least 1.
+      batch_size: images of a batch; the next power of two where there are fewer.
+      watch: see :func:`evaluate_modes`.
+
+    Returns:
+      The report of each mode of the step. Each image counts once.
+
+    Raises:
+      ValueError: without images.
+      OutOfMemory: when the device has too little for so many images.
+    """
+    images, labels = dataset
+    if not len(images):
+        raise ValueError("dataset must have at least 1 image, not 0")
     variables = jax.device_put(variables)
-    size = min(config.eval.batch_size, 2 ** (len(images) - 1).bit_length())
+    size = min(batch_size, 2 ** (len(images) - 1).bit_length())
     parts = []
     with memory_in_words("eval.batch_size", size, option=False):
         for start in watch(range(0, len(images), size)):
@@ -144,12 +173,12 @@ def evaluate_modes(
             probabilities=values["probabilities"],
         )
 
-    return {mode: report_of(mode) for mode in modes}
+    return {mode: report_of(mode) for mode in found}
 
 
 @functools.cache
 def _compiled_step(
     model: ModelConfig, lanes: int, augment: AugmentConfig, modes: tuple[tta.Mode, ...]
 ) -> Any:
-    network = models.from_config(model, lanes=lanes)
-    return jax.jit(make_eval_step(network.apply, augment, modes=modes))
+    apply = models.from_config(model, lanes=lanes).apply
+    return jax.jit(make_eval_step(apply, augment, modes=modes))

@@ -120,7 +120,7 @@ def test_a_nan_changes_nothing_but_the_step(model, tx, start, images, monkeypatc
         logits, updated = model.apply(variables, x, **options)
         return logits * jnp.nan, jax.tree.map(lambda s: s * jnp.nan, updated)
 
-    losses_of = steps.cross_entropy
+    losses_of = cross_entropy
 
     def of_loss(logits, targets, **options):
         losses = losses_of(logits, targets, **options)
@@ -129,7 +129,7 @@ def test_a_nan_changes_nothing_but_the_step(model, tx, start, images, monkeypatc
         return jnp.mean(losses) + jnp.sqrt(losses - jax.lax.stop_gradient(losses))  # its gradient
 
     if where != "everywhere":
-        monkeypatch.setattr(steps, "cross_entropy", of_loss)
+        monkeypatch.setattr("cifar_jax.steps.train.cross_entropy", of_loss)
     apply_fn = poisoned if where == "everywhere" else model.apply
     step = jax.jit(steps.make_train_step(apply_fn, tx, LIGHT))
     averages = jax.tree.map(lambda x: x + 1.0, (start.ema_params, start.ema_batch_stats))
@@ -147,7 +147,7 @@ def test_a_nan_changes_nothing_but_the_step(model, tx, start, images, monkeypatc
 @pytest.mark.parametrize("where", [None, "loss", "gradient"])
 def test_another_optimizer(model, start, images, monkeypatch, where):
     """One that does not skip what is not finite: the step does it."""
-    losses_of = steps.cross_entropy
+    losses_of = cross_entropy
 
     def of_loss(logits, targets, **options):
         losses = losses_of(logits, targets, **options)
@@ -156,7 +156,7 @@ def test_another_optimizer(model, start, images, monkeypatch, where):
         return losses + jnp.sqrt(losses - jax.lax.stop_gradient(losses))  # its gradient
 
     if where:
-        monkeypatch.setattr(steps, "cross_entropy", of_loss)
+        monkeypatch.setattr("cifar_jax.steps.train.cross_entropy", of_loss)
     tx = optax.adamw(1e-3)
     before = state.create(start.variables, tx)
     step = jax.jit(steps.make_train_step(model.apply, tx, LIGHT))

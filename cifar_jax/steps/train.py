@@ -1,58 +1,25 @@
-"""One training step, a chunk of them, and one evaluation step: pure functions to be jitted.
+"""One update, and many in one loop."""
 
-uint8 images go in; everything else happens on the device.
-"""
-
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from cifar_jax import augment, optim, tta
-from cifar_jax.config import AugmentConfig, Config
+from cifar_jax import augment, optim
+from cifar_jax.config import Config
 from cifar_jax.losses import cross_entropy, distillation
 from cifar_jax.metrics import target_mass
 from cifar_jax.rng import stream_key
 from cifar_jax.state import TrainState
+from cifar_jax.steps.batch import Batch, augmented_batch
 
-Batch = tuple[jax.Array, jax.Array]  # images uint8 [B, H, W, C]; labels, integers [B]
 Metrics = dict[str, jax.Array]  # float32 scalars, sums over examples
 ApplyFn = Callable[..., Any]  # (variables, images, train=..., rngs=..., mutable=...), as flax's
 TrainStep = Callable[[TrainState, jax.Array, Batch], tuple[TrainState, Metrics]]
 Teacher = Callable[[jax.Array], jax.Array]  # normalised images [B, H, W, C] -> logits [B, K]
-
-
-def to_float(images: jax.Array) -> jax.Array:
-    """Map uint8 images to float32 in [0, 1]; raises TypeError for images of another dtype."""
-    if images.dtype != jnp.uint8:
-        raise TypeError(f"images must be uint8, not {images.dtype}")
-    return images.astype(jnp.float32) / 255.0
-
-
-def augmented_batch(
-    key: jax.Array, step: jax.Array, batch: Batch, config: AugmentConfig, *, num_classes: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What the network sees at one step; flips that alternate are done before, by the chunk.
-
-    Args:
-      key: the run's key.
-      step: global step, scalar.
-      batch: images uint8 [B, H, W, C] and labels [B].
-      config: the section "augment".
-      num_classes: K.
-
-    Returns:
-      Normalised images float32 [B, H, W, C], soft labels [B, K], and the mix's index in
-      ``augment.MIX_NAMES``.
-    """
-    images, labels = batch
-    images = augment.augment_pixels(stream_key(key, "augment", step), to_float(images), config)
-    images = augment.normalize(images, mean=config.mean, std=config.std)
-    targets = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
-    return augment.mix(stream_key(key, "mix", step), images, targets, config)
+Augmentation = Callable[..., tuple[jax.Array, jax.Array, Any]]  # as augmented_batch
 
 
 def make_train_step(
@@ -62,6 +29,7 @@ def make_train_step(
     *,
     num_classes: int = 10,
     teacher: Teacher | None = None,
+    augmentation: Augmentation = augmented_batch,
 ) -> TrainStep:
     """Make the function that does one update.
 
@@ -70,8 +38,10 @@ def make_train_step(
     an ``optax.apply_if_finite``. It is counted in the metric "skipped".
 
     Args:
-      apply_fn: ``model.apply`` of a Flax module with the argument ``train`` and the collection
-        "batch_stats".
+      apply_fn: gives logits and what it updates of the collection "batch_stats" (nothing for a
+        network without one), as ``apply_fn(variables, images, train=True,
+        mutable=["batch_stats"], rngs={"dropout": key})``. ``model.apply`` of a Flax module whose
+        call has the argument ``train`` does.
       tx: of :func:`cifar_jax.optim.make_optimizer`, or another. After its max_consecutive_errors an
         ``optax.apply_if_finite`` applies such an update to the weights and to its state all the
         same.
@@ -81,6 +51,8 @@ def make_train_step(
       teacher: whose answers to the images that the network sees, augmented and mixed, are learned
         beside the labels: ``distill.weight`` is the share of
         :func:`cifar_jax.losses.distillation` in the loss.
+      augmentation: what is done with a batch, with the arguments and results of
+        :func:`augmented_batch`; it gets the run's key.
 
     Returns:
       ``(state, key, batch) -> (state, metrics)``; ``key`` is the run's, every draw depends on
@@ -93,13 +65,16 @@ def make_train_step(
       TypeError: by the function, for images that are not uint8.
     """
     if config.distill.teacher and teacher is None:
-        raise ValueError(f"distill.teacher is {config.distill.teacher}: teacher must be given")
+        raise ValueError(
+            f"distill.teacher is {config.distill.teacher}: teacher must be given; without one: "
+            "config.replace(distill={'teacher': ''})"
+        )
 
     def train_step(state: TrainState, key: jax.Array, batch: Batch) -> tuple[TrainState, Metrics]:
-        images, targets, _ = augmented_batch(
+        images, targets, _ = augmentation(
             key, state.step, batch, config.augment, num_classes=num_classes
         )
-        teacher_logits = None if teacher is None else teacher(images)
+        teacher_logits = None if teacher is None else teacher(images).astype(jnp.float32)
 
         def loss_fn(params):
             logits, updated = apply_fn(
@@ -109,6 +84,7 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": stream_key(key, "dropout", state.step)},
             )
+            logits = logits.astype(jnp.float32)
             losses = cross_entropy(logits, targets, smoothing=config.optim.label_smoothing)
             if teacher_logits is not None:
                 weight, temperature = config.distill.weight, config.distill.temperature
@@ -205,54 +181,3 @@ def make_train_chunk(
         return state, jax.tree.map(jnp.sum, metrics)
 
     return train_chunk
-
-
-def make_eval_step(
-    apply_fn: ApplyFn, config: AugmentConfig, *, modes: Sequence[tta.Mode] = ("none",)
-) -> Callable[..., dict[tta.Mode, dict[str, jax.Array]]]:
-    """Make the function that evaluates one batch.
-
-    Args:
-      apply_fn: ``model.apply``, as for :func:`make_train_step`.
-      config: the section "augment": mean, std and border are read.
-      modes: of test-time augmentation; the probabilities of the views are averaged. Several share
-        their views.
-
-    Returns:
-      ``(variables, batch) -> {mode: values}``, where a batch is (images uint8 [B, H, W, C], labels
-      [B], mask [B], 1 for what counts and 0 for padding) and the values are one an example, zero
-      where the mask is 0: loss [B] in nats,
-      correct [B] and probabilities [B, K].
-
-    Raises:
-      ValueError: for no mode, or one that is unknown.
-    """
-    most = tta.most_views(modes)
-
-    def eval_step(
-        variables: Any, batch: tuple[jax.Array, jax.Array, jax.Array]
-    ) -> dict[tta.Mode, dict[str, jax.Array]]:
-        images, labels, mask = batch
-        views = tta.views(to_float(images), most, border=config.border)
-        mask = mask.astype(jnp.float32)
-
-        def log_probabilities_of(view: jax.Array) -> jax.Array:
-            view = augment.normalize(view, mean=config.mean, std=config.std)
-            with jax.default_matmul_precision("float32"):  # a GPU's default is coarser
-                return jax.nn.log_softmax(apply_fn(variables, view))
-
-        each = jax.lax.map(log_probabilities_of, jnp.stack(views))
-        targets = jax.nn.one_hot(labels, each.shape[-1], dtype=jnp.float32)
-
-        def values_of(mode: tta.Mode) -> dict[str, jax.Array]:
-            count = tta.VIEWS[mode]
-            log_probabilities = jax.nn.logsumexp(each[:count], axis=0) - math.log(count)
-            return {
-                "loss": cross_entropy(log_probabilities, targets) * mask,
-                "correct": target_mass(log_probabilities, targets) * mask,
-                "probabilities": jnp.exp(log_probabilities) * mask[:, None],
-            }
-
-        return {mode: values_of(mode) for mode in modes}
-
-    return eval_step
