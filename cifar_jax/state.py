@@ -19,7 +19,7 @@ class TrainState(struct.PyTreeNode):
     Attributes:
       step: steps done, those that were skipped among them, int32 scalar.
       params: trainable weights, a pytree of float32.
-      batch_stats: running statistics of batch normalisation.
+      batch_stats: running statistics of batch normalisation; {} for a network without it.
       opt_state: the state of the optax optimiser.
       ema_params: exponential moving average of ``params``.
       ema_batch_stats: exponential moving average of ``batch_stats``.

@@ -79,14 +79,14 @@ def test_the_core_has_no_side_effects(path):
         assert "print(" not in "\n".join(x for x in text.splitlines() if ">>>" not in x)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+CORE_FILES = [p for p in FILES if part_of(p) in CORE | {"config", "sections", "ranges", "errors"}]
+
+
+@pytest.mark.parametrize("path", CORE_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_core_needs_few_packages(path):
     """README.md says so to those who take a piece of it."""
     names = {name.split(".")[0] for name in imports(path)} - {"cifar_jax", *sys.stdlib_module_names}
-    if part_of(path) in CORE | {"config", "sections", "ranges", "errors"}:
-        assert names <= {"jax", "flax", "optax", "numpy"}
-    if part_of(path) == "augment":
-        assert names <= {"jax"}
+    assert names <= ({"jax"} if part_of(path) == "augment" else {"jax", "flax", "optax", "numpy"})
 
 
 def test_every_part_is_known():

@@ -192,5 +192,5 @@ def test_ema_by_formula():
 
 def test_ema_with_decay_zero_is_the_value():
     value = {"a": jnp.arange(3.0)}
-    found = ema_update({"a": jnp.ones(3)}, value, decay=0.0, step=jnp.asarray(9))
+    found = ema_update({"a": jnp.ones(3)}, value, decay=0.0, step=9)
     np.testing.assert_array_equal(found["a"], value["a"])

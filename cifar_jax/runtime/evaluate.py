@@ -12,10 +12,9 @@ from cifar_jax.config import AugmentConfig, Config, ModelConfig
 from cifar_jax.metrics import calibration_error, confusion_matrix, reliability, top_k_correct
 from cifar_jax.runtime.environment import memory_in_words
 from cifar_jax.runtime.kernels import network
-from cifar_jax.steps import make_eval_step
+from cifar_jax.steps import EvalStep, make_eval_step
 
 Watch = Callable[[range], Iterable[int]]
-EvalStep = Callable[..., dict[tta.Mode, dict[str, jax.Array]]]
 
 
 class Report(NamedTuple):
@@ -122,7 +121,8 @@ def evaluate_modes(
     lanes = network(config).lanes
     eval_step = _compiled_step(config.model, lanes, AugmentConfig(**read), tuple(modes))
     size = config.eval.batch_size
-    return evaluate_with(eval_step, variables, dataset, batch_size=size, watch=watch)
+    reports = _evaluate(eval_step, variables, dataset, size, watch, field="eval.batch_size")
+    return {mode: reports[mode] for mode in modes}
 
 
 def evaluate_with(
@@ -149,13 +149,25 @@ def evaluate_with(
       ValueError: without images.
       OutOfMemory: when the device has too little for so many images.
     """
+    return _evaluate(eval_step, variables, dataset, batch_size, watch, field="batch_size")
+
+
+def _evaluate(
+    eval_step: EvalStep,
+    variables: Any,
+    dataset: tuple[np.ndarray, np.ndarray],
+    batch_size: int,
+    watch: Watch,
+    *,
+    field: str,
+) -> dict[tta.Mode, Report]:
     images, labels = dataset
     if not len(images):
         raise ValueError("dataset must have at least 1 image, not 0")
     variables = jax.device_put(variables)
     size = min(batch_size, 2 ** (len(images) - 1).bit_length())
     parts = []
-    with memory_in_words("eval.batch_size", size, option=False):
+    with memory_in_words(field, size, option=False):
         for start in watch(range(0, len(images), size)):
             rows = np.arange(start, start + size)
             mask = rows < len(images)
@@ -173,7 +185,7 @@ def evaluate_with(
             probabilities=values["probabilities"],
         )
 
-    return {mode: report_of(mode) for mode in found}
+    return {mode: report_of(mode) for mode in tta.VIEWS if mode in found}
 
 
 @functools.cache

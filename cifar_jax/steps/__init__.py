@@ -4,7 +4,7 @@ uint8 images go in; everything else happens on the device.
 """
 
 from cifar_jax.steps.batch import Batch, augmented_batch, to_float
-from cifar_jax.steps.evaluate import make_eval_step
+from cifar_jax.steps.evaluate import EvalStep, make_eval_step
 from cifar_jax.steps.train import (
     ApplyFn,
     Augmentation,
@@ -19,6 +19,7 @@ __all__ = [
     "ApplyFn",
     "Augmentation",
     "Batch",
+    "EvalStep",
     "Metrics",
     "Teacher",
     "TrainStep",

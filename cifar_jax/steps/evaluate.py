@@ -14,10 +14,12 @@ from cifar_jax.metrics import target_mass
 from cifar_jax.steps.batch import to_float
 from cifar_jax.steps.train import ApplyFn
 
+EvalStep = Callable[..., dict[tta.Mode, dict[str, jax.Array]]]  # (variables, batch) -> values
+
 
 def make_eval_step(
     apply_fn: ApplyFn, config: AugmentConfig, *, modes: Sequence[tta.Mode] = ("none",)
-) -> Callable[..., dict[tta.Mode, dict[str, jax.Array]]]:
+) -> EvalStep:
     """Make the function that evaluates one batch.
 
     Args:

@@ -38,10 +38,10 @@ def make_train_step(
     an ``optax.apply_if_finite``. It is counted in the metric "skipped".
 
     Args:
-      apply_fn: gives logits and what it updates of the collection "batch_stats" (nothing for a
-        network without one), as ``apply_fn(variables, images, train=True,
-        mutable=["batch_stats"], rngs={"dropout": key})``. ``model.apply`` of a Flax module whose
-        call has the argument ``train`` does.
+      apply_fn: gives logits and the new collection "batch_stats" in a dictionary, or an empty one,
+        which leaves it as it is: ``apply_fn(variables, images, train=True,
+        mutable=["batch_stats"], rngs={"dropout": key})``. ``model.apply`` of a Flax (Linen) module
+        whose call has the argument ``train`` does.
       tx: of :func:`cifar_jax.optim.make_optimizer`, or another. After its max_consecutive_errors an
         ``optax.apply_if_finite`` applies such an update to the weights and to its state all the
         same.
@@ -62,7 +62,7 @@ def make_train_step(
 
     Raises:
       ValueError: if the config names a teacher and none is given.
-      TypeError: by the function, for images that are not uint8.
+      TypeError: by :func:`augmented_batch`, for images that are not uint8.
     """
     if config.distill.teacher and teacher is None:
         raise ValueError(
@@ -90,7 +90,7 @@ def make_train_step(
                 weight, temperature = config.distill.weight, config.distill.temperature
                 distances = distillation(logits, teacher_logits, temperature=temperature)
                 losses = (1 - weight) * losses + weight * distances
-            return jnp.mean(losses), (losses, logits, updated["batch_stats"])
+            return jnp.mean(losses), (losses, logits, updated.get("batch_stats", state.batch_stats))
 
         gradient, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
         # make_optimizer skips and counts such a gradient: let it do so with such a loss as well

@@ -2,12 +2,15 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cifar_jax import data
-from cifar_jax.config import EvalConfig
-from cifar_jax.runtime.evaluate import evaluate
+from cifar_jax.config import AugmentConfig, EvalConfig
+from cifar_jax.models import SeparableResNet
+from cifar_jax.runtime.environment import OutOfMemory
+from cifar_jax.runtime.evaluate import evaluate, evaluate_with
 from cifar_jax.runtime.score import score_variables
 from cifar_jax.runtime.trainer import Trainer
 from cifar_jax.steps import make_eval_step
@@ -121,3 +124,30 @@ def test_full_views_differ_and_are_probabilities(tiny, variables, images):
     np.testing.assert_allclose(full.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert np.abs(full.probabilities - plain.probabilities).max() > 1e-4
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves((full.probabilities,)))
+
+
+def test_any_network_of_any_size():
+    model = SeparableResNet(num_classes=3, stem=4, stages=(4,), blocks=1)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (7, 16, 16, 1), np.uint8)
+    labels = rng.integers(0, 3, 7, np.uint8)
+    variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 16, 16, 1), np.float32))
+    grey = AugmentConfig(mean=(0.5,), std=(0.25,))
+    eval_step = jax.jit(make_eval_step(model.apply, grey, modes=("none", "flip")))
+    reports = evaluate_with(eval_step, variables, (pixels, labels), batch_size=3)
+    assert list(reports) == ["none", "flip"]
+    seen = (pixels / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
+    logits = [jnp.asarray(model.apply(variables, view)) for view in (seen, seen[:, :, ::-1])]
+    straight, mirrored = map(jax.nn.softmax, logits)
+    both = (straight + mirrored) / 2
+    for found, expected in ((reports["none"], straight), (reports["flip"], both)):
+        np.testing.assert_allclose(found.probabilities, expected, rtol=1e-4)
+        assert found.accuracy == (np.asarray(expected).argmax(axis=1) == labels).mean()
+    with pytest.raises(ValueError, match="at least 1 image, not 0"):
+        evaluate_with(eval_step, variables, (pixels[:0], labels[:0]))
+
+    def exhausted(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory.")
+
+    with pytest.raises(OutOfMemory, match=r"with batch_size 4: try batch_size 2$"):
+        evaluate_with(exhausted, variables, (pixels, labels), batch_size=4)

@@ -1,5 +1,7 @@
 """The steps with networks, optimisers and augmentations that are not ours."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,10 @@ def begin(model, images, tx):
     return state.create(dict(model.init(KEY, seen, train=False)), tx)
 
 
+def differ(a, b):
+    return any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), a, b)))
+
+
 @pytest.mark.parametrize("model", [Plain(), Normalized()], ids=["plain", "normalized"])
 def test_a_step_and_its_evaluation(model, images):
     tx = optax.sgd(0.1)
@@ -49,9 +55,8 @@ def test_a_step_and_its_evaluation(model, images):
     step = jax.jit(steps.make_train_step(model.apply, tx, LIGHT))
     after, metrics = step(before, KEY, first_batch(images))
     assert metrics["examples"] == BATCH
-    assert bool(before.batch_stats) == bool(after.batch_stats) == isinstance(model, Normalized)
-    moved = jax.tree.map(lambda a, b: bool((a != b).any()), after.params, before.params)
-    assert any(jax.tree.leaves(moved))
+    assert differ(after.params, before.params)
+    assert differ(after.batch_stats, before.batch_stats) == isinstance(model, Normalized)
     eval_step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment))
     pixels, labels = first_batch(images)
     found = eval_step(after.ema_variables, (pixels, labels, jnp.ones(BATCH)))["none"]
@@ -68,12 +73,14 @@ def test_logits_of_16_bits_are_read_in_float32(images):
         KEY, before.step, batch, LIGHT.augment, num_classes=CLASSES
     )
     rngs = {"dropout": stream_key(KEY, "dropout", before.step)}
-    logits = jnp.asarray(model.apply(before.variables, seen, train=True, rngs=rngs))
+    logits = jnp.asarray(
+        jax.jit(partial(model.apply, train=True))(before.variables, seen, rngs=rngs)
+    )
     assert logits.dtype == jnp.bfloat16
     losses = cross_entropy(
         logits.astype(jnp.float32), targets, smoothing=LIGHT.optim.label_smoothing
     )
-    assert metrics["loss"] == pytest.approx(float(losses.sum()), rel=1e-5)
+    assert metrics["loss"] == pytest.approx(float(losses.sum()), rel=1e-4)
     eval_step = jax.jit(steps.make_eval_step(model.apply, CONFIG.augment))
     found = eval_step(before.variables, (*batch, jnp.ones(BATCH)))["none"]
     assert {value.dtype for value in found.values()} == {np.dtype(np.float32)}
@@ -86,14 +93,32 @@ def test_another_augmentation(images):
     before, given = begin(model, images, tx), []
 
     def grey(key, step, batch, config, *, num_classes):
-        given.append((config, num_classes))
+        given.append((key, step, batch, config, num_classes))
         pixels, labels = batch
         return jnp.zeros(pixels.shape), jax.nn.one_hot(labels, num_classes), None
 
-    step = jax.jit(steps.make_train_step(model.apply, tx, LIGHT, augmentation=grey))
-    after, _ = step(before, KEY, first_batch(images))
-    assert given == [(LIGHT.augment, CLASSES)]
-    kernel = ("Conv_0", "kernel")
-    moved = after.params[kernel[0]][kernel[1]] - before.params[kernel[0]][kernel[1]]
-    assert not moved.any()  # nothing is to be learned from zeros
-    assert (after.params["Dense_0"]["bias"] != before.params["Dense_0"]["bias"]).any()
+    step, batch = (
+        steps.make_train_step(model.apply, tx, LIGHT, augmentation=grey),
+        first_batch(images),
+    )
+    after, _ = step(before, KEY, batch)
+    ((key, count, seen, *others),) = given
+    assert key is KEY
+    assert count is before.step
+    assert seen is batch
+    assert others == [LIGHT.augment, CLASSES]
+    assert not differ(after.params["Conv_0"]["kernel"], before.params["Conv_0"]["kernel"])
+    assert differ(after.params["Dense_0"]["bias"], before.params["Dense_0"]["bias"])
+
+
+def test_a_function_that_keeps_its_statistics(images):
+    model, tx = Normalized(), optax.sgd(0.1)
+    before = begin(model, images, tx)
+
+    def frozen(variables, x, *, train, **_):
+        logits = model.apply(variables, x, train=False)
+        return (logits, {}) if train else logits
+
+    after, _ = jax.jit(steps.make_train_step(frozen, tx, LIGHT))(before, KEY, first_batch(images))
+    assert differ(after.params, before.params)
+    assert not differ(after.batch_stats, before.batch_stats)
