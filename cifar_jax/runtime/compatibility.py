@@ -36,7 +36,7 @@ class Change(NamedTuple):
 def changes(old: Config, new: Config) -> list[Change]:
     """The fields that differ.
 
-    But for where real images come from, and, where neither has a teacher, the section distill.
+    Where real images come from is left out, and, where neither has a teacher, the section distill.
     """
     before, after = to_dict(old), to_dict(new)
     if not old.distill.teacher and not new.distill.teacher:

@@ -31,8 +31,7 @@ def make_eval_step(
     Returns:
       ``(variables, batch) -> {mode: values}``, where a batch is (images uint8 [B, H, W, C], labels
       [B], mask [B], 1 for what counts and 0 for padding) and the values are one an example, zero
-      where the mask is 0: loss [B] in nats,
-      correct [B] and probabilities [B, K].
+      where the mask is 0: loss [B] in nats, correct [B] and probabilities [B, K].
 
     Raises:
       ValueError: for no mode, or one that is unknown.

@@ -97,10 +97,8 @@ def test_another_augmentation(images):
         pixels, labels = batch
         return jnp.zeros(pixels.shape), jax.nn.one_hot(labels, num_classes), None
 
-    step, batch = (
-        steps.make_train_step(model.apply, tx, LIGHT, augmentation=grey),
-        first_batch(images),
-    )
+    batch = first_batch(images)
+    step = steps.make_train_step(model.apply, tx, LIGHT, augmentation=grey)
     after, _ = step(before, KEY, batch)
     ((key, count, seen, *others),) = given
     assert key is KEY
