@@ -1,6 +1,7 @@
 """Losses: one value an example; the caller reduces."""
 
 import jax
+import jax.numpy as jnp
 import optax
 
 
@@ -16,12 +17,13 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, *, smoothing: float = 0
       smoothing: mass spread evenly over all K classes, in [0, 1).
 
     Returns:
-      [B], in nats.
+      float32 [B], in nats; float32 inside as well, whatever the dtype of the logits.
 
     References:
       Szegedy et al., Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567
     """
-    return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, smoothing))
+    smoothed = optax.smooth_labels(targets.astype(jnp.float32), smoothing)
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), smoothed)
 
 
 def distillation(
@@ -38,13 +40,14 @@ def distillation(
       temperature: that softens both, positive.
 
     Returns:
-      [B], in nats times temperature².
+      float32 [B], in nats times temperature²; float32 inside as well: the divergence is a small
+      difference of large numbers, of which 16 bits leave nothing.
 
     References:
       Hinton et al., Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531
     """
     log_probs, teacher_log_probs = (
-        jax.nn.log_softmax(x / temperature) for x in (logits, teacher_logits)
+        jax.nn.log_softmax(x.astype(jnp.float32) / temperature) for x in (logits, teacher_logits)
     )
     divergence = optax.losses.kl_divergence_with_log_targets(log_probs, teacher_log_probs)
     return divergence * temperature**2

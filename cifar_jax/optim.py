@@ -1,4 +1,4 @@
-"""The optimiser: SGD as PyTorch defines it, or Muon, with a schedule by step and a guard."""
+"""The optimiser: SGD as PyTorch defines it, or Muon, with a schedule by step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,6 @@ from cifar_jax.config import OptimConfig
 from cifar_jax.state import Packing
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of x, x^3 and x^5
-NEVER = 2**31 - 1  # apply_if_finite would accept a bad update after this many
 
 
 def make_schedule(config: OptimConfig, steps: int) -> optax.Schedule:
@@ -54,8 +53,7 @@ def make_optimizer(
     Its state keeps the velocity as one vector, whether parameters are a tree or packed themselves
     (:class:`cifar_jax.state.Layout`): a tree of small arrays would take an operation for each.
 
-    A gradient with a NaN or an infinity changes neither weights nor velocity; the state counts
-    such gradients (``optax.tree.get(opt_state, "notfinite_count")``, in a row).
+    ``weight_decay`` is of all parameters, those of batch normalisation and biases among them.
 
     Args:
       config: the section "optim".
@@ -82,8 +80,7 @@ def make_optimizer(
             _orthogonalize_matrices(config, packing),
             optax.scale_by_learning_rate(schedule),
         )
-    chain = optax.chain(clip, decay, descend)
-    return optax.flatten(optax.apply_if_finite(chain, max_consecutive_errors=NEVER))
+    return optax.flatten(optax.chain(clip, decay, descend))
 
 
 def orthogonalize(matrices: jax.Array) -> jax.Array:

@@ -19,6 +19,9 @@ _STREAMS: dict[Stream, int] = {
 def stream_key(key: jax.Array, stream: Stream, step: int | jax.Array = 0) -> jax.Array:
     """The key of one stream at one step.
 
+    Draw of your own from a stream's key, never from the run's: what ``jax.random.split`` or
+    ``fold_in`` make of that are the streams themselves.
+
     Args:
       key: the run's key, ``jax.random.key(seed)``.
       stream: what the key is for; each stream is independent of the others.

@@ -23,6 +23,7 @@ class TrainState(struct.PyTreeNode):
       opt_state: the state of the optax optimiser.
       ema_params: exponential moving average of ``params``.
       ema_batch_stats: exponential moving average of ``batch_stats``.
+      skipped: how many of the last steps in a row were skipped, int32 scalar.
     """
 
     step: jax.Array
@@ -31,6 +32,7 @@ class TrainState(struct.PyTreeNode):
     opt_state: Any
     ema_params: Any
     ema_batch_stats: Any
+    skipped: jax.Array = struct.field(default_factory=lambda: jnp.zeros((), jnp.int32))
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -85,12 +87,16 @@ class Packing(NamedTuple):
     def pack(self, tree: Any) -> Any:
         """Concatenate the leaves: numpy's in numpy, others in JAX; [N]."""
         leaves = self.structure.flatten_up_to(tree)
+        if not leaves:
+            return np.zeros(0, np.float32)
         numpy = all(isinstance(leaf, np.ndarray) for leaf in leaves)
         return (np if numpy else jnp).concatenate([leaf.reshape(-1) for leaf in leaves])
 
     def split(self, vector: Any) -> list[Any]:
         """The parts of a vector that are its leaves', not yet of their shapes."""
         sizes = [int(np.prod(shape)) for shape in self.shapes]
+        if not sizes:
+            return []
         if isinstance(vector, np.ndarray):
             return np.split(vector, np.cumsum(sizes)[:-1])
         return list(jax.lax.split(vector, sizes))
@@ -138,7 +144,7 @@ class Layout(NamedTuple):
         """The network of packed variables.
 
         Args:
-          apply_fn: ``model.apply``, called with ``mutable=["batch_stats"]``.
+          apply_fn: ``model.apply``. Called with ``mutable=["batch_stats"]`` it gives those as well.
 
         Returns:
           The same function, but for variables and for the batch statistics that it gives back.
@@ -149,7 +155,9 @@ class Layout(NamedTuple):
                 "params": self.params.unpack(variables["params"]),
                 "batch_stats": self.batch_stats.unpack(variables["batch_stats"]),
             }
+            if not options.get("mutable"):
+                return apply_fn(variables, *args, **options)
             logits, updated = apply_fn(variables, *args, **options)
-            return logits, {"batch_stats": self.batch_stats.pack(updated["batch_stats"])}
+            return logits, {name: self.batch_stats.pack(tree) for name, tree in updated.items()}
 
         return packed_apply

@@ -44,6 +44,20 @@ def test_uniform_logits_cost_log_k():
     np.testing.assert_allclose(found, np.log(10), rtol=1e-6)
 
 
+def test_losses_of_logits_in_16_bits(batch):
+    """They are those of the same numbers in 32 bits."""
+    logits, targets = batch
+    logits = logits.astype(jnp.bfloat16)
+    teacher = logits + 0.1 * logits[::-1]
+    for loss in (
+        partial(cross_entropy, targets=targets, smoothing=0.1),
+        partial(distillation, teacher_logits=teacher, temperature=4.0),
+    ):
+        found = loss(logits)
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, loss(logits.astype(jnp.float32)))
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_soft_labels_equal_the_weighted_sum_of_losses(batch, smoothing):
     logits, _ = batch

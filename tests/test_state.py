@@ -53,6 +53,24 @@ def test_the_gradient_of_a_vector_is_packed():
     np.testing.assert_array_equal(jax.grad(loss)(packing.pack(PARAMS)), [3, 3, 0, 2, 4, 6, 8, 10])
 
 
+def test_a_network_without_batch_statistics():
+    tx = optim.make_optimizer(OptimConfig(), 10)
+    start = state.create({"params": PARAMS}, tx)
+    layout = state.Layout.of(start)
+    packed = jax.jit(layout.pack)(start)
+    chex.assert_trees_all_equal(layout.unpack(packed), start)
+    given = {}
+
+    def apply(variables, images, *, mutable=()):
+        given.update(variables)
+        return (images, {}) if mutable else images
+
+    variables = {"params": packed.params, "batch_stats": packed.batch_stats}
+    assert layout.apply(apply)(variables, 3, mutable=["batch_stats"]) == (3, {})
+    assert layout.apply(apply)(variables, 3) == 3
+    chex.assert_trees_all_equal(given, start.variables)
+
+
 def test_another_tree_is_refused(start):
     layout = state.Layout.of(start)
     with pytest.raises(ValueError, match=r"structure|[Kk]ey"):

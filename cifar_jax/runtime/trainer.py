@@ -199,8 +199,7 @@ class Trainer:
             with around_chunk():
                 with jax.transfer_guard("disallow"):
                     packed, metrics = self.train_chunk(packed, self.chunk_key, *resident)
-                in_a_row = optax.tree.get(packed.opt_state, "notfinite_count")
-                metrics, in_a_row = jax.device_get((metrics, in_a_row))
+                metrics, in_a_row = jax.device_get((metrics, packed.skipped))
             sums = {name: total + np.asarray(metrics[name], float) for name, total in sums.items()}
             done += self.chunk_steps
             for member, count in enumerate(np.ravel(in_a_row)):

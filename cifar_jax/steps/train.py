@@ -33,18 +33,15 @@ def make_train_step(
 ) -> TrainStep:
     """Make the function that does one update.
 
-    A step with a NaN or an infinity in its loss or gradient changes neither weights, statistics,
-    averages nor the optimiser's state: only ``state.step``, and its counts of such steps if it is
-    an ``optax.apply_if_finite``. It is counted in the metric "skipped".
+    A step with a NaN or an infinity in its loss or gradient is skipped: it changes ``state.step``,
+    ``state.skipped`` and the metric "skipped", and nothing else.
 
     Args:
       apply_fn: gives logits and the new collection "batch_stats" in a dictionary, or an empty one,
         which leaves it as it is: ``apply_fn(variables, images, train=True,
         mutable=["batch_stats"], rngs={"dropout": key})``. ``model.apply`` of a Flax (Linen) module
         whose call has the argument ``train`` does.
-      tx: of :func:`cifar_jax.optim.make_optimizer`, or another. After its max_consecutive_errors an
-        ``optax.apply_if_finite`` applies such an update to the weights and to its state all the
-        same.
+      tx: of :func:`cifar_jax.optim.make_optimizer`, or another.
       config: the sections "augment" and "distill" are read, and of "optim" label_smoothing and
         ema_decay. With ``augment.alternating_flip`` the step does not flip: the chunk does.
       num_classes: K.
@@ -74,7 +71,7 @@ def make_train_step(
         images, targets, _ = augmentation(
             key, state.step, batch, config.augment, num_classes=num_classes
         )
-        teacher_logits = None if teacher is None else teacher(images).astype(jnp.float32)
+        teacher_logits = None if teacher is None else teacher(images)
 
         def loss_fn(params):
             logits, updated = apply_fn(
@@ -84,7 +81,6 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": stream_key(key, "dropout", state.step)},
             )
-            logits = logits.astype(jnp.float32)
             losses = cross_entropy(logits, targets, smoothing=config.optim.label_smoothing)
             if teacher_logits is not None:
                 weight, temperature = config.distill.weight, config.distill.temperature
@@ -93,25 +89,18 @@ def make_train_step(
             return jnp.mean(losses), (losses, logits, updated.get("batch_stats", state.batch_stats))
 
         gradient, (losses, logits, batch_stats) = jax.grad(loss_fn, has_aux=True)(state.params)
-        # make_optimizer skips and counts such a gradient: let it do so with such a loss as well
-        finite = jnp.isfinite(jnp.sum(losses))
-        gradient = jax.tree.map(lambda g: jnp.where(finite, g, jnp.nan), gradient)
         updates, opt_state = tx.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        skips = isinstance(opt_state, optax.ApplyIfFiniteState)
-        finite = opt_state.last_finite if skips else _all_finite(gradient)
-
-        def select(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
-
-        if not skips:
-            params, opt_state = select((params, opt_state), (state.params, state.opt_state))
-        batch_stats = select(batch_stats, state.batch_stats)
-        averages = (state.ema_params, state.ema_batch_stats)
-        moved = optim.ema_update(
-            averages, (params, batch_stats), decay=config.optim.ema_decay, step=state.step
+        ema_params, ema_batch_stats = optim.ema_update(
+            (state.ema_params, state.ema_batch_stats),
+            (params, batch_stats),
+            decay=config.optim.ema_decay,
+            step=state.step,
         )
-        ema_params, ema_batch_stats = select(moved, averages)
+        moved = TrainState(state.step, params, batch_stats, opt_state, ema_params, ema_batch_stats)
+        stayed = state.replace(skipped=state.skipped + 1)
+        finite = _all_finite((losses, gradient))
+        new_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stayed)
         metrics = {
             "examples": jnp.asarray(len(losses), jnp.float32),
             "loss": jnp.sum(losses),
@@ -119,10 +108,7 @@ def make_train_step(
         }
         metrics = {name: jnp.where(finite, value, 0.0) for name, value in metrics.items()}
         metrics["skipped"] = 1.0 - finite.astype(jnp.float32)
-        new_state = TrainState(
-            state.step + 1, params, batch_stats, opt_state, ema_params, ema_batch_stats
-        )
-        return new_state, metrics
+        return new_state.replace(step=state.step + 1), metrics
 
     return train_step
 

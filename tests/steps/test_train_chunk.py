@@ -42,7 +42,7 @@ def test_an_epoch_meets_each_image_at_most_once(epoch):
         return now.replace(step=now.step + 1, params=now.params.at[batch[1]].add(1)), {}
 
     chunk = jax.jit(steps.make_train_chunk(count, batch_size=BATCH, steps=STEPS))
-    empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros(COUNT), *[None] * 4)
+    empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros(COUNT), None, None, None, None)
     rows = jnp.arange(COUNT)
     met = chunk(empty, KEY, rows, rows)[0].params
     assert met.sum() == STEPS * BATCH
@@ -62,7 +62,9 @@ def test_flips_alternate_by_epoch_whatever_its_order():
     sides = jnp.broadcast_to(jnp.asarray([1.0, 2.0]).reshape(1, 1, 2, 1), (COUNT, 1, 2, 1))
     seen = []
     for epoch in range(2):
-        empty = state.TrainState(jnp.asarray(epoch * STEPS), jnp.zeros((COUNT, 1)), *[None] * 4)
+        empty = state.TrainState(
+            jnp.asarray(epoch * STEPS), jnp.zeros((COUNT, 1)), None, None, None, None
+        )
         seen.append(np.asarray(chunk(empty, KEY, sides, jnp.arange(COUNT))[0].params)[:, 0])
     met = (seen[0] > 0) & (seen[1] > 0)  # not in the part of an epoch that is left out
     assert met.sum() > COUNT / 2
@@ -88,7 +90,7 @@ def test_epochs_and_seeds_have_their_own_order():
 
     def order(seed, epoch):
         met = jnp.zeros(STEPS * BATCH, rows.dtype)
-        empty = state.TrainState(jnp.asarray(epoch * STEPS), met, *[None] * 4)
+        empty = state.TrainState(jnp.asarray(epoch * STEPS), met, None, None, None, None)
         return tuple(chunk(empty, jax.random.key(seed), rows, rows)[0].params.tolist())
 
     assert len({order(0, 0), order(0, 1), order(1, 0), tuple(range(STEPS * BATCH))}) == 4

@@ -138,10 +138,17 @@ def test_a_nan_changes_nothing_but_the_step(model, tx, start, images, monkeypatc
     chex.assert_trees_all_equal(new.params, start.params)
     chex.assert_trees_all_equal(new.batch_stats, start.batch_stats)
     chex.assert_trees_all_equal((new.ema_params, new.ema_batch_stats), averages)
+    chex.assert_trees_all_equal(new.opt_state, start.opt_state)
     chex.assert_tree_all_finite(metrics)
-    assert new.step == 1
+    assert new.step == new.skipped == 1
     assert metrics["skipped"] == 1
     assert metrics["examples"] == metrics["loss"] == 0
+    assert step(new, KEY, first_batch(images))[0].skipped == 2
+    monkeypatch.undo()
+    mended, _ = jax.jit(steps.make_train_step(model.apply, tx, LIGHT))(
+        new, KEY, first_batch(images)
+    )
+    assert mended.skipped == 0
 
 
 @pytest.mark.parametrize("where", [None, "loss", "gradient"])
@@ -165,8 +172,9 @@ def test_another_optimizer(model, start, images, monkeypatch, where):
     assert bool(metrics["skipped"]) == (where is not None)
     assert new.step == 1
     chex.assert_tree_all_finite(new)
+    assert int(new.skipped) == (where is not None)
     if where:
-        chex.assert_trees_all_equal(new.replace(step=before.step), before)
+        chex.assert_trees_all_equal(new.replace(step=before.step, skipped=before.skipped), before)
     else:
         moved = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), new.params, start.params)
         assert max(jax.tree.leaves(moved)) == pytest.approx(1e-3, rel=0.01)  # Adam's first step
