@@ -5,7 +5,7 @@ type, which the message about a value outside of it names.
 """
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cifar_jax.ranges import (
     Count,
@@ -18,6 +18,10 @@ from cifar_jax.ranges import (
 )
 
 IMAGE_SIDE = 32  # pixels
+OPERATIONS = (  # of an augmentation, by the name of their probability
+    *("flip", "random_crop", "shift_scale_rotate", "brightness_contrast", "hue_saturation_value"),
+    *("coarse_dropout", "ricap", "mixup", "cutmix"),
+)
 
 Source = Literal[
     "auto", "cache", "tfds", "archive", "huggingface", "mirror", "download", "synthetic"
@@ -43,7 +47,7 @@ class ModelConfig:
     stem: Count = 20  # channels of the stem
     stages: tuple[Count, ...] = (20, 40, 80, 160)  # channels of each stage
     blocks: Count = 2  # residual blocks in each stage
-    halvings: Annotated[int, Range(0, 5)] = 5  # stages with stride 2, the second and later; 5: all
+    halvings: Annotated[int, Range(0, 31)] = 5  # most stages with stride 2, from the second on
     dropout: Annotated[float, Range(0, 0.99)] = 0.2  # probability, before the dense layer
     dtype: Literal["float32", "bfloat16"] = "float32"  # computation; parameters stay float32
     convolutions: Literal["auto", "plain", "native"] = "auto"  # native: in C++, for a CPU
@@ -81,6 +85,20 @@ class AugmentConfig:
     cutmix: Probability = 0.3  # probability that a batch is mixed by CutMix
     cutmix_alpha: Positive = 1.0  # both parameters of its Beta distribution
     mix_per_image: bool = False  # MixUp and CutMix draw lambda and box for each image
+
+    @classmethod
+    def only(cls, **fields: Any) -> "AugmentConfig":
+        """The operations that are named, with their probabilities; all others have 0.
+
+        >>> AugmentConfig.only(flip=0.5, padding=2) == AugmentConfig.only(padding=2, flip=0.5)
+        True
+        >>> AugmentConfig.only().cutmix
+        0.0
+
+        Args:
+          **fields: values by name; what is no probability of an operation has its default.
+        """
+        return cls(**(dict.fromkeys(OPERATIONS, 0.0) | fields))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,17 +42,7 @@ def get_config() -> Config:
     return Config(
         data=DataConfig(validation_examples=0),
         model=ModelConfig(dropout=0.0),
-        augment=AugmentConfig(
-            random_crop=1.0,
-            border="reflect101",
-            shift_scale_rotate=0.0,
-            brightness_contrast=0.0,
-            hue_saturation_value=0.0,
-            coarse_dropout=0.0,
-            ricap=0.0,
-            mixup=0.0,
-            cutmix=0.0,
-        ),
+        augment=AugmentConfig.only(flip=0.5, random_crop=1.0, border="reflect101"),
         optim=OptimConfig(
             optimizer="muon",
             learning_rate=0.1,

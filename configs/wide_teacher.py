@@ -38,18 +38,13 @@ def get_config() -> Config:
         model=ModelConfig(
             architecture="wide", stem=16, stages=(64, 128, 256), blocks=2, dropout=0.0
         ),
-        augment=AugmentConfig(
+        augment=AugmentConfig.only(
+            flip=0.5,
             random_crop=1.0,
             border="reflect101",
-            shift_scale_rotate=0.0,
-            brightness_contrast=0.0,
-            hue_saturation_value=0.0,
             coarse_dropout=0.5,
             hole_min=8,
             hole_max=16,
-            ricap=0.0,
-            mixup=0.0,
-            cutmix=0.0,
         ),
         optim=OptimConfig(
             optimizer="sgd",

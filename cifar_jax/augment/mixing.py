@@ -38,6 +38,7 @@ def mixup(
     Reference: Zhang et al., mixup, arXiv:1710.09412; github.com/facebookresearch/mixup-cifar10
     """
     require_floating(images=images, targets=targets)
+    images, targets = jnp.asarray(images), jnp.asarray(targets)
     lambda_key, partner_key = jax.random.split(key)
     batch = images.shape[0]
     lam = draw_lambda(lambda_key, batch if per_image else 1, alpha=alpha)
@@ -71,6 +72,7 @@ def cutmix(
     Reference: Yun et al., CutMix, arXiv:1905.04899; github.com/clovaai/CutMix-PyTorch
     """
     require_floating(images=images, targets=targets)
+    images, targets = jnp.asarray(images), jnp.asarray(targets)
     lambda_key, box_key, partner_key = jax.random.split(key, 3)
     batch, height, width, _ = images.shape
     lam = draw_lambda(lambda_key, batch if per_image else 1, alpha=alpha)
@@ -101,6 +103,7 @@ def ricap(
     Reference: Takahashi et al., RICAP, arXiv:1811.09030; github.com/jackryo/ricap
     """
     require_floating(images=images, targets=targets)
+    images, targets = jnp.asarray(images), jnp.asarray(targets)
     corner_key, crop_key, partner_key = jax.random.split(key, 3)
     batch, height, width, _ = images.shape
     corner_y, corner_x = draw_ricap_corner(corner_key, height=height, width=width, beta=beta)

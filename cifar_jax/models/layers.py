@@ -17,12 +17,12 @@ dense_init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")  # the sa
 
 def choose_convolutions(images: int, lanes: int, dtype: Any) -> Convolutions:
     """The convolutions of a batch: in C++ where there are lanes and it computes in float32."""
-    if lanes and dtype == jnp.float32:
+    if lanes and jnp.dtype(dtype) == jnp.float32:
         return native.convolutions(images, lanes)
     return plain.convolutions(images)
 
 
-ALL_STAGES = 5  # halvings: an image of 32 pixels has no more; later stages have stride 2 as well
+MOST_HALVINGS = 5  # of an image of 32 pixels, by default
 
 
 def blocks_of(stages: Sequence[int], blocks: int, halvings: int) -> Iterator[tuple[str, int, int]]:
@@ -34,11 +34,11 @@ def blocks_of(stages: Sequence[int], blocks: int, halvings: int) -> Iterator[tup
     Args:
       stages: channels of each stage.
       blocks: in each stage.
-      halvings: how many of the stages after the first begin with stride 2, the earliest; 5: all.
+      halvings: at most so many of the stages after the first begin with stride 2, the earliest.
     """
     for stage, features in enumerate(stages, 1):
         for block in range(1, blocks + 1):
-            halves = block == 1 and stage > 1 and (stage <= 1 + halvings or halvings == ALL_STAGES)
+            halves = block == 1 and 1 < stage <= 1 + halvings
             yield f"stage{stage}_block{block}", features, 2 if halves else 1
 
 

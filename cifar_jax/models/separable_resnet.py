@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models.layers import (
-    ALL_STAGES,
+    MOST_HALVINGS,
     Kernel,
     batch_norm,
     blocks_of,
@@ -76,7 +76,7 @@ class SeparableResNet(nn.Module):
       dtype: of the computation; parameters, batch statistics and logits stay float32.
       lanes: ``cifar_jax.runtime.kernels.load().lanes`` for convolutions in C++, on one CPU device;
         0 for plain ones, which other dtypes than float32 take in any case.
-      halvings: how many of the stages after the first begin with stride 2, the earliest; 5: all.
+      halvings: at most so many of the stages after the first begin with stride 2, the earliest.
 
     References:
       He et al., Deep residual learning, https://arxiv.org/abs/1512.03385
@@ -90,7 +90,7 @@ class SeparableResNet(nn.Module):
     dropout: float = 0.2
     dtype: Any = jnp.float32
     lanes: int = 0
-    halvings: int = ALL_STAGES
+    halvings: int = MOST_HALVINGS
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

@@ -27,6 +27,14 @@ def compiled(name):
     return partial(function, **options)
 
 
+def test_numpy_arrays_are_taken_as_they_are(coded):
+    images, targets = np.asarray(coded), np.eye(COUNT, dtype=np.float32)
+    for function, options in METHODS.values():
+        found = jax.jit(lambda key, f=function, o=options: f(key, images, targets, **o))(KEYS[0])
+        expected = function(KEYS[0], coded, jnp.asarray(targets), **options)
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
 @pytest.fixture(params=METHODS)
 def method(request):
     return compiled(request.param)

@@ -157,9 +157,12 @@ def test_the_earliest_stages_are_halved(network, halvings):
     assert sides == {f"stage{n}": side for n, side in enumerate(first, 1)}
 
 
-def test_all_stages_are_halved_by_default():
-    found = layers(SeparableResNet(stages=(4,) * 8, blocks=1))
-    assert [layer.stride for layer in found if "depthwise1" in layer.name] == [1] + [2] * 7
+@pytest.mark.parametrize(("halvings", "expected"), [(None, 5), (0, 0), (4, 4), (6, 6), (9, 7)])
+def test_how_many_of_eight_stages_are_halved(halvings, expected):
+    options = {} if halvings is None else {"halvings": halvings}
+    found = layers(SeparableResNet(stages=(4,) * 8, blocks=1, **options))
+    strides = [layer.stride for layer in found if "depthwise1" in layer.name]
+    assert strides == [1] + [2] * expected + [1] * (7 - expected)
 
 
 def test_the_default_multiply_adds():

@@ -83,6 +83,16 @@ def test_the_real_network_in_training(library):
     assert min(errors) < 1e-4
 
 
+def test_the_name_of_a_dtype_is_the_dtype(library):
+    """It decides whether the convolutions are native."""
+    networks = [SMALL.clone(lanes=library, dtype=dtype) for dtype in ("float32", jnp.float32)]
+    by_name, by_type = (
+        jax.make_jaxpr(partial(apply, net))(draw_variables(SMALL), IMAGES) for net in networks
+    )
+    assert "ffi_call" in str(by_name)
+    assert str(by_name) == str(by_type)
+
+
 @pytest.fixture(scope="module")
 def variables():
     return draw_variables(SMALL)

@@ -18,7 +18,6 @@ from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError, one_line
 from cifar_jax.files import describe_failure
 from cifar_jax.interop import from_torch_state_dict, network_of, to_torch_state_dict
-from cifar_jax.models.layers import ALL_STAGES
 from cifar_jax.runtime.pretrained import Pretrained, WeightsError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # a state dict inside of others
@@ -61,7 +60,7 @@ def serialize(net: Pretrained, ending: str) -> bytes:
             "--format torch: model.architecture must be separable, which the original network "
             f"has, not {net.config.model.architecture}"
         )
-    if net.model.halvings < (needed := min(len(net.model.stages) - 1, ALL_STAGES)):
+    if net.model.halvings < (needed := len(net.model.stages) - 1):
         raise ConfigError(
             f"--format torch: model.halvings must be at least {needed}, as the original network "
             f"has, not {net.model.halvings}"
