@@ -49,29 +49,22 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="a Python file, such as configs/200k.py")
 
 
-def add_workdir(parser: argparse.ArgumentParser, default: str = "seed<seed>") -> None:
-    """Add --workdir."""
-    parser.add_argument(
-        "--workdir", type=Path, help=f"folder of the run (default: runs/<config>-{default})"
-    )
-
-
 def add_require_gpu(parser: argparse.ArgumentParser) -> None:
     """Add --require-gpu."""
     parser.add_argument("--require-gpu", action="store_true", help="refuse to run without a GPU")
 
 
-def add_config_change(parser: argparse.ArgumentParser) -> None:
-    """Add --allow-config-change."""
+def add_training(parser: argparse.ArgumentParser, workdir: str) -> None:
+    """Add the options of what trains: --config, --workdir, which is so by default, and more."""
+    add_config(parser)
+    parser.add_argument("--workdir", type=Path, help=f"folder of the run (default: {workdir})")
+    add_require_gpu(parser)
     parser.add_argument(
         "--allow-config-change",
         action="store_true",
         help="go on with other values of fields that decide the result",
     )
 
-
-def add_log(parser: argparse.ArgumentParser) -> None:
-    """Add --log."""
     parser.add_argument(
         "--log",
         nargs="+",

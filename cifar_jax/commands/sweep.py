@@ -7,11 +7,7 @@ from pathlib import Path
 from cifar_jax.commands.command import (
     Command,
     Options,
-    add_config,
-    add_config_change,
-    add_log,
-    add_require_gpu,
-    add_workdir,
+    add_training,
     configure,
     prepare,
 )
@@ -20,11 +16,7 @@ from cifar_jax.errors import ConfigError
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    add_config(parser)
-    add_workdir(parser, default="sweep, with --grid -grid")
-    add_require_gpu(parser)
-    add_log(parser)
-    add_config_change(parser)
+    add_training(parser, workdir="runs/<config>-sweep, with --grid -grid")
     parser.add_argument(
         "--seeds",
         type=int,

@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from cifar_jax.commands.command import (
     Command,
     Options,
-    add_config,
-    add_config_change,
-    add_log,
-    add_require_gpu,
-    add_workdir,
+    add_training,
     configure,
     prepare,
     workdir_of,
@@ -19,10 +15,7 @@ from cifar_jax.commands.console import drop_output, print_what_is_saved
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    add_config(parser)
-    add_workdir(parser)
-    add_require_gpu(parser)
-    add_log(parser)
+    add_training(parser, workdir="runs/<config>-seed<seed>")
     _add_cluster(parser)
     parser.add_argument(
         "--profile",
@@ -31,7 +24,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="trace so many steps into <workdir>/profile, see docs/reproducing.md",
     )
-    add_config_change(parser)
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:

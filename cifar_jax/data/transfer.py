@@ -43,7 +43,6 @@ def fetch(
     sha256: str | None = None,
     limit: int = 2**30,
     report: Report,
-    stall_seconds: float = STALL_SECONDS,
 ) -> None:
     """Fetches ``url`` to ``path``; continues ``path.part`` where an earlier call left it.
 
@@ -54,7 +53,6 @@ def fetch(
       sha256: its SHA-256, where known.
       limit: bytes beyond which a file of unknown size is refused.
       report: told the progress: after 1, 2, 4, 8 and 16 seconds, then every 10.
-      stall_seconds: without a byte before a connection is given up.
 
     Raises:
       Unavailable: the server cannot be reached or stops answering; what came so far is kept.
@@ -68,29 +66,19 @@ def fetch(
     if resumed and size is not None and part.stat().st_size > size:
         report(f"cifar10: {part} is longer than {size:,} bytes; starting again")
         part.unlink()
-    _complete(url, part, size, size if size is not None else limit, report, stall_seconds)
+    _complete(url, part, size, size if size is not None else limit, report)
     if sha256 is not None and (value := sha256_of(part)) != sha256:
         part.unlink()
         if not resumed:
             raise DataError(f"{url}: SHA-256 must be {sha256}, is {value}")
         report(f"cifar10: {part} did not continue to the right file; starting again")
-        return fetch(
-            url,
-            path,
-            size=size,
-            sha256=sha256,
-            limit=limit,
-            report=report,
-            stall_seconds=stall_seconds,
-        )
+        return fetch(url, path, size=size, sha256=sha256, limit=limit, report=report)
     with writing(path):
         replace_durably(part, path)
     return None
 
 
-def _complete(
-    url: str, part: Path, size: int | None, limit: int, report: Report, stall_seconds: float
-) -> None:
+def _complete(url: str, part: Path, size: int | None, limit: int, report: Report) -> None:
     """Appends to ``part`` over as many connections as it takes."""
     attempts, most = 0, 0
     while True:
@@ -98,7 +86,7 @@ def _complete(
         if before == size:
             return
         try:
-            if _append(url, part, before, size, limit, report, stall_seconds):
+            if _append(url, part, before, size, limit, report):
                 return
             reason = "the connection ended early"
         except (Unavailable, http.client.HTTPException) as error:
@@ -119,10 +107,9 @@ def _append(
     size: int | None,
     limit: int,
     report: Report,
-    stall_seconds: float,
 ) -> bool:
     """Appends what one connection brings; returns whether the file is then whole."""
-    with _open(url, stall_seconds, offset=offset) as response:
+    with _open(url, STALL_SECONDS, offset=offset) as response:
         if response.status == 416:  # nothing from this offset on: the part is not of this file
             part.unlink()
             return False

@@ -135,15 +135,16 @@ def test_wrong_file(get, server, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stalled_server(get, server):
+def test_stalled_server(get, server, monkeypatch):
+    monkeypatch.setattr(transfer, "STALL_SECONDS", 0.1)
     server.stall.set()
     start = time.monotonic()
     with pytest.raises(Unavailable, match="timed out"):
-        get(stall_seconds=0.1)
+        get()
     server.stall.clear()
     server.cut = lambda body: body[: server.released.wait(20)]  # the head comes, then nothing
     with pytest.raises(Unavailable, match="timed out; 0 bytes are kept"):
-        get(stall_seconds=0.1)
+        get()
     assert time.monotonic() - start < 20
 
 
