@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -98,6 +99,13 @@ def remove_leftovers(*paths: Path) -> None:
             middle = leftover.name.removeprefix(f".{path.stem}.").removesuffix(path.suffix)
             if middle.isdecimal() and leftover.is_file():
                 leftover.unlink(missing_ok=True)
+
+
+def set_aside(path: Path, reason: str) -> Path:
+    """Rename to ``<name>.<reason>``, or the first ``<name>.<reason>.<n>`` that is free."""
+    names = itertools.chain([reason], (f"{reason}.{n}" for n in itertools.count(2)))
+    free = (path.with_name(f"{path.name}.{name}") for name in names)
+    return path.rename(next(new for new in free if not new.exists()))
 
 
 def replace_durably(temporary: Path, path: Path) -> None:

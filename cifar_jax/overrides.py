@@ -39,8 +39,9 @@ def override(config: T, words: Sequence[str]) -> T:
                 config, unknown = _parse(config, words, return_unknown_args=True, add_help=False)
     except SystemExit:  # tyro has printed a box: a title, a rule, the message, a rule, help
         box = re.sub(r"[│|╭╮╰╯+\s]+", " ", said.getvalue())
-        title, message, *_ = re.split(r" *[-─]{4,} *", box.strip(" -─"))
-        raise ConfigError(_refusal(config, words, message.removeprefix(title).strip())) from None
+        title, *message = re.split(r" *[-─]{4,} *", box.strip(" -─"))
+        said_of_it = (message or [title])[0].removeprefix(title).strip()
+        raise ConfigError(_refusal(config, words, said_of_it or title)) from None
     if unknown:
         name = unknown[0].split("=")[0]
         near = _nearest(name, options_of(config))

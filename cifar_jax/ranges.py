@@ -92,4 +92,6 @@ def _check(name: str, value: Any, hint: Any) -> None:
         raise ConfigError(f"{name} must be of type {kind.__name__}, not {value!r:.40}")
     for limits in ranges:
         if value not in limits:
-            raise ConfigError(f"{name} must be {limits}, not {value!s:.40}")
+            huge = isinstance(value, int) and abs(value) > 10**4000  # Python refuses to print it
+            shown = "a number of more than 4,000 digits" if huge else f"{value!s:.40}"
+            raise ConfigError(f"{name} must be {limits}, not {shown}")

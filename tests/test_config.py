@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from cifar_jax import overrides
 from cifar_jax.config import (
     AugmentConfig,
     Config,
@@ -24,6 +25,7 @@ from cifar_jax.config import (
 )
 from cifar_jax.config_file import load_config
 from cifar_jax.data import SOURCES
+from cifar_jax.overrides import override
 from cifar_jax.ranges import ConfigError, Range
 from cifar_jax.sections import Source
 
@@ -149,6 +151,11 @@ def test_bad_overrides_are_one_line(words, message):
             "train.epochs must be of type int, not 2.0",
         ),
         (
+            "from cifar_jax.config import *\ndef get_config(): return Config(train=TrainConfig("
+            "epochs=10**5000))",
+            "train.epochs must be between 1 and 2147483647, not a number of more than 4,000 digits",
+        ),
+        (
             "from cifar_jax.config import *\ndef get_config(): return Config(data=DataConfig("
             "source='web'))",
             "data.source must be one of auto",
@@ -188,6 +195,18 @@ def test_annotations_that_are_text(tmp_path):
         "    return Config().replace(train={'epochs': Mine().epochs})\n"
     )
     assert load_config(path).train.epochs == 3
+
+
+def test_a_message_in_no_box_is_told(monkeypatch):
+    """What tyro prints may look otherwise in a later version."""
+
+    def other(*_, **__):
+        print("Option --train.epochs: no", file=sys.stderr)
+        raise SystemExit(2)
+
+    monkeypatch.setattr(overrides, "_parse", other)
+    with pytest.raises(ConfigError, match=r"^--train\.epochs must be a whole number, not 'x'$"):
+        override(Config(), ["--train.epochs", "x"])
 
 
 def test_missing_file():

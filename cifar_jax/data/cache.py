@@ -1,7 +1,6 @@
 """Our own copy of the four arrays: one uncompressed .npz, verified each time it is read."""
 
 import errno
-import os
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +52,3 @@ def save(data_dir: Path, dataset: Dataset) -> Path:
     with replacing(path, needed) as temporary, temporary.open("wb") as file:
         np.savez(file, **dataset._asdict())
     return path
-
-
-def set_aside(data_dir: Path) -> Path:
-    """Renames a damaged cache to ``cifar10.npz.damaged``; returns the new path."""
-    path = data_dir / NAME
-    damaged = path.with_name(f"{NAME}.damaged")
-    os.replace(path, damaged)
-    return damaged

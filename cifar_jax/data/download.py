@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cifar_jax.data import archive, batches, transfer
 from cifar_jax.data.dataset import DataError, Dataset, Report, verify
+from cifar_jax.files import set_aside
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 
@@ -32,7 +33,7 @@ def load(data_dir: Path, report: Report) -> Dataset:
         try:
             return verify(archive.read_tar(path))
         except DataError as error:
-            report(f"cifar10: {error}; fetching it again")
+            report(f"cifar10: {error}; kept as {set_aside(path, 'damaged')}; fetching it again")
     transfer.fetch(
         URL, path, size=batches.ARCHIVE_SIZE, sha256=batches.ARCHIVE_SHA256, report=report
     )

@@ -43,7 +43,7 @@ def load(data_dir: Path, report: Report) -> Dataset:
     """
     splits = {}
     for split in ("train", "test"):
-        path = data_dir / f"cifar10-{split}.parquet"
+        path = data_dir / f".cifar10-{split}.parquet"  # not a name that a user gives a file
         transfer.fetch(_url(split), path, limit=LIMIT, report=report)
         try:
             splits[split] = official_order(*decode(path))

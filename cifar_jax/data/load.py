@@ -1,17 +1,17 @@
 """One entrance to the data set: tries the sources in turn, and caches what it gets."""
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from cifar_jax.data import archive, batches, cache, download, huggingface, mirror, prepared
 from cifar_jax.data.dataset import DataError, Dataset, Report, Unavailable, expanded
-from cifar_jax.data.lock import exclusive
 from cifar_jax.data.probe import Probe
 from cifar_jax.data.synthetic import make_synthetic
-from cifar_jax.files import WriteError
+from cifar_jax.files import WriteError, locked, set_aside
 
 
 class _Source(NamedTuple):
@@ -34,6 +34,8 @@ SOURCES = ("auto", *_SOURCES, "synthetic")
 
 REMOTE = tuple(name for name, source in _SOURCES.items() if source.check)
 """Those that fetch."""
+
+LOCK_NAME = ".cifar10.lock"
 
 
 def load_cifar10(
@@ -76,6 +78,34 @@ def load_cifar10(
                 raise
     with exclusive(folder, report):
         return _fetch(folder, source, report)
+
+
+@contextlib.contextmanager
+def exclusive(data_dir: Path, report: Report) -> Iterator[None]:
+    """Holds the folder's lock, waiting for the process that has it.
+
+    A folder that cannot be written to needs no lock: nothing can be fetched into it.
+
+    Args:
+      data_dir: the folder, made if need be.
+      report: told who is waited for.
+
+    Yields:
+      Nothing.
+    """
+    path = data_dir / LOCK_NAME
+    with contextlib.ExitStack() as stack:
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(
+                locked(path, lambda who: report(f"cifar10: waiting for {who} that holds {path}"))
+            )
+        except OSError as error:
+            report(
+                f"cifar10: {path} cannot be written to or locked ({error.strerror}); "
+                "going on without"
+            )
+        yield
 
 
 def _fetch(folder: Path, source: str, report: Report) -> Dataset:
@@ -128,7 +158,8 @@ def _write_cache(folder: Path, dataset: Dataset, report: Report) -> None:
                 report(f"cifar10: not cached: {error}")  # it may be a good one
                 return
             if not isinstance(error, Unavailable):
-                report(f"cifar10: the damaged cache is kept as {cache.set_aside(folder)}")
+                aside = set_aside(folder / cache.NAME, "damaged")
+                report(f"cifar10: the damaged cache is kept as {aside}")
             report(f"cifar10: cached in {cache.save(folder, dataset)}")
         except OSError as refusal:
             report(f"cifar10: not cached: {refusal}")

@@ -10,12 +10,12 @@ What a process that died has left, and what was damaged since, is dealt with in 
 """
 
 import contextlib
-import itertools
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from cifar_jax.files import (
     WriteError,
     flush_to_disk,
     free_bytes,
+    set_aside,
     write_json,
     write_text,
     writing,
@@ -69,7 +70,7 @@ def save(folder: Path, state: TrainState, progress: dict[str, Any]) -> Path:
         partial.mkdir()
         try:
             _reserve(partial / "space", needed)
-            _write_state(partial.absolute() / "state", state, needed)
+            _write_state(partial / "state", state, needed)
             write_json(partial / "progress.json", progress)
             manifest.write(partial)
         except BaseException:
@@ -98,14 +99,32 @@ def _reserve(path: Path, needed: int) -> None:
 
 def _write_state(path: Path, state: TrainState, needed: int) -> None:
     try:
-        with ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
-            checkpointer.save(path, state)
+        with (
+            _plain(path.parent) as folder,
+            ocp.StandardCheckpointer(**_by_itself()) as checkpointer,
+        ):
+            checkpointer.save(folder / path.name, state)
             checkpointer.wait_until_finished()
+        if not (path / "manifest.ocdbt").is_file():
+            raise ValueError("orbax has not put the arrays there")
     except (ValueError, RuntimeError) as error:  # tensorstore's, for what the system refuses
         raise WriteError(
             f"{path}: cannot be written: {one_line(error):.300}: {needed:,} bytes needed, "
             f"{free_bytes(path):,} free"
         ) from error
+
+
+@contextlib.contextmanager
+def _plain(folder: Path) -> Iterator[Path]:
+    """The folder by a path that orbax takes literally: it globs, and a backslash ends a name."""
+    folder = folder.absolute()
+    if not re.search(r"[\[\]*?\\]", str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="cifar_jax-") as place:
+        link = Path(place) / "checkpoint"
+        link.symlink_to(folder)
+        yield link
 
 
 def _by_itself() -> dict[str, Any]:
@@ -136,10 +155,15 @@ def restore(path: Path, like: TrainState) -> TrainState:
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # wherever it was written
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), like)
     try:
-        with signals_wait(), ocp.StandardCheckpointer(**_by_itself()) as checkpointer:
-            return checkpointer.restore(path.absolute() / "state", target)
+        with (
+            signals_wait(),
+            _plain(path) as folder,
+            ocp.StandardCheckpointer(**_by_itself()) as checkpointer,
+        ):
+            return checkpointer.restore(folder / "state", target)
     except (ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be restored: {one_line(error):.300}") from error
+        why = f"of another network, or written by another version? {one_line(error):.300}"
+        raise CheckpointError(f"{path}: cannot be restored: {why}") from error
 
 
 def read_progress(path: Path) -> dict[str, Any]:
@@ -222,10 +246,3 @@ def prune(folder: Path, keep: Collection[int]) -> None:
         if step not in keep:
             with signals_wait(), contextlib.suppress(OSError):  # the next session cleans up
                 shutil.rmtree(path.rename(folder / f".{step}.partial"))
-
-
-def set_aside(path: Path, reason: str) -> Path:
-    """Rename to ``<name>.<reason>``, or the first ``<name>.<reason>.<n>`` that is free."""
-    names = itertools.chain([reason], (f"{reason}.{n}" for n in itertools.count(2)))
-    free = (path.with_name(f"{path.name}.{name}") for name in names)
-    return path.rename(next(new for new in free if not new.exists()))

@@ -125,7 +125,7 @@ def own_workdir(path: Path) -> Iterator[Path]:
 
 def _pack(path: Path) -> bytes:
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
+    with tarfile.open(fileobj=content, mode="w", dereference=True) as archive:
         for name in NEEDED:
             if (path / name).exists():
                 archive.add(path / name, name)
@@ -136,8 +136,9 @@ def _broadcast(content: bytes) -> bytes:
     """Bytes of the first process, in all."""
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
-    size = int(np.asarray(broadcast_one_to_all(np.int32(len(content)))))
-    padded = np.zeros(size, np.uint8)
+    parts = np.array(divmod(len(content), 2**31), np.int32)  # jax has no int64 here
+    high, low = map(int, np.asarray(broadcast_one_to_all(parts)))
+    padded = np.zeros(2**31 * high + low, np.uint8)
     if is_first():
         padded[:] = np.frombuffer(content, np.uint8)
     return np.asarray(broadcast_one_to_all(padded)).astype(np.uint8).tobytes()

@@ -11,7 +11,7 @@ from cifar_jax.runtime.describe import VALIDATION, describe_changes
 from cifar_jax.runtime.page import Section, percent
 from cifar_jax.runtime.progress import format_duration
 from cifar_jax.runtime.records import Record, seed_of
-from cifar_jax.runtime.sweep import summarize
+from cifar_jax.runtime.statistics import summarize
 
 RESULT = "ema_test_accuracy"
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {  # column: key of results, as text

@@ -8,11 +8,12 @@ import contextlib
 import io
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import matplotlib.style
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -48,6 +49,11 @@ CHARACTERS = 26  # in a line of a caption, before it is wrapped
 GAP = 12  # between images on the sheet [pixels]
 
 
+def in_style() -> AbstractContextManager[None]:
+    """Draw in this module's style, whatever the user's matplotlibrc says."""
+    return matplotlib.style.context(["default", STYLE])
+
+
 def save(figure: Figure, path: str | Path) -> None:
     """Write a figure as a PNG, atomically: ``path`` is the old file or the whole new one.
 
@@ -59,14 +65,15 @@ def save(figure: Figure, path: str | Path) -> None:
       WriteError: if the disk is full or the folder cannot be written to.
     """
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    with in_style():
+        figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
     write_bytes(Path(path), content.getvalue())
 
 
 @contextlib.contextmanager
 def new_figure(width: float, height: float, title: str = "") -> Iterator[Figure]:
     """Yield an empty figure of ``width`` x ``height`` pixels in this module's style."""
-    with rc_context(STYLE):
+    with in_style():
         figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
         if title:
             figure.suptitle(title, fontsize=15, fontweight="bold")

@@ -65,6 +65,7 @@ class Members(Trainer):
         *,
         vectorized: bool | None = None,
         teacher: Teacher | None = None,
+        varied: Sequence[str] = (),
     ):
         """Make the network and the schedules; nothing is compiled yet.
 
@@ -75,6 +76,8 @@ class Members(Trainer):
             where that is faster: not on a single CPU. Vectorised members are spread evenly, over as
             many devices as divide their number.
           teacher: of all, see :class:`Trainer`.
+          varied: numbers that are to be traced although these configs do not differ in them, as
+            where some members of a loop go on without the others: a constant is rounded otherwise.
 
         Raises:
           ValueError: for configs that differ in other fields.
@@ -83,7 +86,7 @@ class Members(Trainer):
         several = jax.default_backend() != "cpu" or jax.device_count() > 1
         self.vectorized = several if vectorized is None else vectorized
         super().__init__(configs[0], teacher)
-        fields = varied_fields(configs)
+        fields = sorted({*varied_fields(configs), *varied})
         if others := set(fields) - TRACED:
             raise ValueError(f"members must not differ in {min(others)}")
         self.failed: dict[int, str] = {}

@@ -88,7 +88,14 @@ def load(path: str | Path) -> Pretrained:
     except OSError as error:
         failed = Path(error.filename or folder)
         raise WeightsError(describe_failure(failed, error, what="cannot be read")) from error
-    except (ValueError, TypeError, KeyError, AttributeError, ConfigError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        RecursionError,
+        ConfigError,
+    ) as error:
         raise WeightsError(f"{folder / CARD}: not a network's card: {error}") from error
     if (found := hashlib.sha256(content).hexdigest()) != expected:
         raise WeightsError(f"{folder / WEIGHTS}: SHA-256 must be {expected}, not {found}")

@@ -15,6 +15,7 @@ NEEDED = {  # of results.json
     *("confusion", "ema_test_loss", "test_images", "seconds", "multiply_adds", "seed", "date"),
     *("versions", "device", "command", "config_sha256", "weights_sha256"),
 }
+DEVICE = {"platform", "kind", "count", "cpu_cores"}
 NUMBERS = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OLDER: dict[str, Any] = {  # what the first versions did not write
     "ema_test_calibration_error": None,
@@ -66,6 +67,10 @@ def read(folder: Path) -> Record:
         results = OLDER | run.read_results()
         if missing := NEEDED - set(results):
             raise ConfigError(f"{run.results}: has no {min(missing)}: not a run's results")
+        device = results["device"]
+        if not isinstance(device, dict) or DEVICE - set(device):
+            wanted = ", ".join(sorted(DEVICE))
+            raise ConfigError(f"{run.results}: device must have {wanted}, not {device!r:.80}")
         for key in (*NUMBERS, VALIDATION):
             value = results[key]
             optional = key == VALIDATION and value is None

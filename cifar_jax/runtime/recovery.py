@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cifar_jax.errors import ConfigError
-from cifar_jax.files import remove_leftovers
+from cifar_jax.files import remove_leftovers, set_aside
 from cifar_jax.runtime.checkpoint import (
     POINTER,
     CheckpointError,
     damage,
     point,
     read_progress,
-    set_aside,
     steps,
 )
 

@@ -4,7 +4,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 from cifar_jax.config import Config, from_dict, to_dict
@@ -23,6 +22,7 @@ from cifar_jax.runtime.history import (
 from cifar_jax.runtime.inputs import ImageSet, Inputs
 from cifar_jax.runtime.loggers import Loggers
 from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.recovery import Recovered
 from cifar_jax.runtime.results import facts
 from cifar_jax.runtime.run_weights import restore_selected
 from cifar_jax.runtime.score import score, validation_figures
@@ -51,8 +51,7 @@ class Session:
         self,
         run: Workdir,
         config: Config,
-        saved: dict[str, Any],
-        last: Path | None,
+        found: Recovered | None,
         teacher: Teacher | None = None,
     ):
         """Prepare to train; nothing is compiled or written yet.
@@ -60,11 +59,12 @@ class Session:
         Args:
           run: the folder.
           config: of this session.
-          saved: what was saved in the checkpoint beside the state.
-          last: the checkpoint; None for a new run.
+          found: the checkpoint that it goes on from; None for a new run.
           teacher: see ``Trainer``.
         """
-        self.run, self.config, self.saved, self.last = run, config, saved, last
+        self.run, self.config = run, config
+        self.last, self.whole = (found.path, found.whole) if found else (None, set())
+        self.saved = saved = found.progress if found else {"history": [], "compile_seconds": 0.0}
         self.history: list[Row] = saved["history"]
         self.config_changes: list[dict[str, Any]] = saved.get("config_changes", [])
         self.environment_changes: list[dict[str, Any]] = saved.get("environment_changes", [])
@@ -79,7 +79,7 @@ class Session:
             "convolutions": f"native, {lanes} lanes" if lanes else "plain",
         }
         self.teacher_sha256 = trainer.teacher and trainer.teacher.known["file_sha256"]
-        self.step = int(last.name) if last else 0
+        self.step = int(self.last.name) if self.last else 0
         batch = config.train.batch_size
         self.progress = Progress(
             config.train.epochs,
@@ -103,8 +103,8 @@ class Session:
                 if change.field == "train.epochs":
                     check_epochs(self.config.train, self.history, before=change.old)
 
-    def notes(self, whole: set[int]) -> list[str]:
-        """What differs from an uninterrupted run; ``whole`` has the steps of good checkpoints."""
+    def notes(self) -> list[str]:
+        """What differs from an uninterrupted run."""
         if self.last is None:
             return []
         notes = describe_changes(self.config_changes)
@@ -113,9 +113,9 @@ class Session:
         if self.environment_changes:
             changes = ", ".join(change["change"] for change in self.environment_changes)
             notes.append(f"bits may differ from an uninterrupted run's: {changes}")
-        if selected_step(self.config.train, self.saved["history"]) not in {None, *whole}:
+        if selected_step(self.config.train, self.saved["history"]) not in {None, *self.whole}:
             for row in self.history:
-                if row["step"] not in whole:
+                if row["step"] not in self.whole:
                     row["lost"] = True
             notes.append("the selected epoch has no checkpoint: epochs without one are left out")
         return notes

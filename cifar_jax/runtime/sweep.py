@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from cifar_jax.config import Config, validate
 from cifar_jax.errors import ConfigError
@@ -17,6 +16,7 @@ from cifar_jax.runtime.members import groups_of
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.records import seed_of
 from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.statistics import summarize
 from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.together import Run, train_together
 from cifar_jax.runtime.train import finished, train
@@ -70,6 +70,7 @@ def sweep(
     how["allow_config_change"] = allow_config_change
     if failed := _train_all(runs, side_by_side, **how):
         raise TrainingError("; ".join(f"{run}: {why}" for run, why in failed.items()))
+    _require_all(runs, folder)  # once more: another sweep may have added some
     found = _gather(runs, command)
     write_json(folder / "sweep.json", found)
     columns = {"averaged weights": "ema_test_accuracy", "last weights": "test_accuracy"}
@@ -140,6 +141,7 @@ def sweep_grid(
     how = {"command": command, "stop": stop, "log": log}
     how["allow_config_change"] = allow_config_change
     failed = _train_all(runs, side_by_side, **how)
+    _require_all(runs, folder)  # as above
     rows = []
     for values, where, own in points:
         why = next((failed[run.folder] for run in own if run.folder in failed), None)
@@ -195,9 +197,17 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
         side_by_side = 1 if jax.default_backend() == "cpu" else MOST
     if side_by_side < 1:
         raise ConfigError(f"side_by_side must be at least 1, not {side_by_side}")
-    unfinished = [run.config for run in runs if not finished(Workdir(run.folder), run.config)]
-    for config in {config.distill.teacher: config for config in unfinished}.values():
-        load_teacher(config)  # refuses before anything is trained
+    results = [finished(Workdir(run.folder), run.config) for run in runs]
+    unfinished = [run.config for run, known in zip(runs, results, strict=True) if not known]
+    for path, config in {config.distill.teacher: config for config in unfinished}.items():
+        teacher = load_teacher(config)  # refuses before anything is trained
+        for run, known in zip(runs, results, strict=True):
+            taught = known and run.config.distill.teacher == path and known.get("teacher")
+            if teacher and taught and taught["file_sha256"] != teacher.known["file_sha256"]:
+                raise ConfigError(
+                    f"{run.folder} was taught by other weights of {path}, of SHA-256 "
+                    f"{taught['file_sha256'][:16]}: use another --workdir"
+                )
     failed: dict[Path, str] = {}
     groups = groups_of({run: run.config for run in runs}, side_by_side)
     for number, group in enumerate(groups, 1):
@@ -231,26 +241,3 @@ def _draw(values: Mapping[str, Sequence[float]], path: Path, *, title: str) -> N
 
     summaries = [summarize(of_one) for of_one in values.values()]
     save(spread_figure(values, summaries, title=title), path)
-
-
-def summarize(values: Sequence[float]) -> dict[str, Any]:
-    """The mean of a figure over seeds, and how well it is known.
-
-    Args:
-      values: one a seed, at least one.
-
-    Returns:
-      n, mean, std (of the sample, n - 1) and the 95 % interval of the mean by Student's t; std and
-      interval are None for one value.
-
-    >>> summarize([0.9, 0.92])["mean"]
-    0.91
-    """
-    n, mean = len(values), float(np.mean(values))
-    if n == 1:
-        return {"n": 1, "mean": mean, "std": None, "low": None, "high": None}
-    from scipy.stats import t  # half a second to import
-
-    std = float(np.std(values, ddof=1))
-    half = float(t.ppf(0.975, n - 1)) * std / n**0.5
-    return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}

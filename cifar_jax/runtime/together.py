@@ -10,7 +10,7 @@ import jax
 from cifar_jax.config import Config, validate
 from cifar_jax.runtime import environment, kernels, loggers
 from cifar_jax.runtime.inputs import Inputs, load_inputs
-from cifar_jax.runtime.members import Members, fit
+from cifar_jax.runtime.members import Members, fit, varied_fields
 from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.session import Session
 from cifar_jax.runtime.signals import Stop
@@ -51,7 +51,8 @@ def train_together(
     """Train several runs side by side, or go on with them; results.json has what each gives.
 
     Runs that stand at the same step share a compiled loop, so those that were killed between two
-    checkpoints go on in two loops, one after another.
+    checkpoints go on in two loops, one after another. What some of ``runs`` differ in is traced in
+    each loop, so that it ends with the same bits.
 
     Args:
       runs: any two of them :func:`cifar_jax.runtime.members.fit`.
@@ -100,9 +101,10 @@ def train_together(
         stack.enter_context(environment.memory_in_words("side_by_side", len(runs)))
         inputs = load_inputs(sessions[0].config, report=sessions[0].say)
         Progress(1, 1).line(inputs.describe())
+        varied = varied_fields([one.config for one in runs])
         for step in sorted({session.step for session in sessions}, reverse=True):
             group = [session for session in sessions if session.step == step]
-            found = _train(group, inputs, command, stop or Stop(), vectorized)
+            found = _train(group, inputs, command, stop or Stop(), vectorized, varied)
             for session in [session for session in group if session.run.path in found]:
                 session.run.log_end(found[session.run.path])
                 sessions.remove(session)  # of what ends the others its log says nothing
@@ -111,10 +113,15 @@ def train_together(
 
 
 def _train(
-    sessions: list[Session], inputs: Inputs, command: str, stop: Stop, vectorized: bool | None
+    sessions: list[Session],
+    inputs: Inputs,
+    command: str,
+    stop: Stop,
+    vectorized: bool | None,
+    varied: Sequence[str],
 ) -> dict[Path, str]:
     configs, teacher = [session.config for session in sessions], sessions[0].trainer.teacher
-    members = Members(configs, vectorized=vectorized, teacher=teacher)
+    members = Members(configs, vectorized=vectorized, teacher=teacher, varied=varied)
     states = _states(sessions, members)
     going = [session for session in sessions if not session.is_over()]
     if going:

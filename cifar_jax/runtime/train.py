@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_jax.config import Config, from_dict, validate
-from cifar_jax.errors import ConfigError
+from cifar_jax.errors import CifarJaxError, ConfigError, line_with_type
 from cifar_jax.files import write_json
 from cifar_jax.runtime import cluster, environment, kernels, loggers
 from cifar_jax.runtime.checkpoint import CheckpointError
@@ -67,46 +67,34 @@ def train(
     validate(config)
     loggers.require(log)
     with cluster.own_workdir(Path(workdir)) as own:
+        run = Workdir(own)
         if not cluster.is_first():
             log, profile = (), 0
-        return _run(config, Workdir(own), command, allow_config_change, stop, log, profile)
-
-
-def _run(
-    config: Config,
-    run: Workdir,
-    command: str,
-    allow_config_change: bool,
-    stop: Stop | None,
-    log: Sequence[str],
-    profile: int,
-) -> dict[str, Any]:
-    if results := finished(run, config):
-        if profile:
-            raise ConfigError(f"--profile: {run.path} is finished: use another --workdir")
-        return results
-    kernels.network(config)  # refuses before anything is written, as the next line does
-    teacher = load_teacher(config)
-    sessions: list[Session] = []
-    with (
-        run.claimed() as notes,
-        ends_in_log(sessions),
-        environment.memory_in_words("train.batch_size", config.train.batch_size),
-    ):
-        if results := finished(run, config):  # by the process that has just let go of the folder
+        if results := finished(run, config):
+            if profile:
+                raise ConfigError(f"--profile: {run.path} is finished: use another --workdir")
             return results
-        session = open_session(
-            run, config, notes, allow_config_change=allow_config_change, teacher=teacher
-        )
-        sessions.append(session)
-        trainer, say = session.trainer, session.say
-        left = trainer.total_steps - session.step
-        with (
-            profiled(run.path / "profile", profile, trainer.chunk_steps, left, say) as around_chunk,
-            loggers.opened(log, run, config, session.history, say) as session.loggers,
-        ):
-            session.around_chunk = around_chunk
-            return _train(session, command, stop or Stop())
+        kernels.network(config)  # refuses before anything is written, as the next line does
+        teacher = load_teacher(config)
+        with run.claimed() as notes:
+            if results := finished(run, config):  # by the process that has just let go of it
+                return results
+            session = open_session(
+                run, config, notes, allow_config_change=allow_config_change, teacher=teacher
+            )
+            trainer, say = session.trainer, session.say
+            left = trainer.total_steps - session.step
+            traced = profiled(run.path / "profile", profile, trainer.chunk_steps, left, say)
+            with (
+                ends_in_log([session]),
+                environment.memory_in_words("train.batch_size", config.train.batch_size),
+                traced as session.around_chunk,
+                loggers.opened(log, run, config, session.history, say) as session.loggers,
+            ):
+                inputs = load_inputs(config, report=say)
+                say(f"{inputs.describe()}; workdir {run.path}")
+                train_state = session.train(inputs, stop or Stop())
+                return finish(session, train_state, inputs, command) if cluster.is_first() else {}
 
 
 @contextlib.contextmanager
@@ -120,22 +108,19 @@ def ends_in_log(sessions: Sequence[Session]) -> Iterator[None]:
         raise
 
 
-def _train(session: Session, command: str, stop: Stop) -> dict[str, Any]:
-    config, run = session.config, session.run
-    inputs = load_inputs(config, report=session.say)
-    session.say(f"{inputs.describe()}; workdir {run.path}")
-    train_state = session.train(inputs, stop)
-    return finish(session, train_state, inputs, command) if cluster.is_first() else {}
-
-
 def finish(
     session: Session, train_state: TrainState, inputs: Inputs, command: str, **more: Any
 ) -> dict[str, Any]:
     """Score a run that is over; write its pictures and its results, with ``more`` in them."""
     results = {"command": command, **session.results(train_state, inputs), **more}
-    from cifar_jax.runtime.pictures import draw_pictures  # matplotlib takes a second to import
+    try:
+        from cifar_jax.runtime.pictures import draw_pictures  # matplotlib takes a second to import
 
-    draw_pictures(session.config, session.run, session.history, inputs, results)
+        draw_pictures(session.config, session.run, session.history, inputs, results)
+    except (CifarJaxError, OSError):
+        raise
+    except Exception as error:  # of matplotlib, as it is set up here; the results are worth more
+        session.say(f"no pictures: {line_with_type(error)}")
     write_json(session.run.results, results)
     session.loggers.finish(results)
     session.say(f"done: {session.run.results}")
@@ -173,53 +158,46 @@ def open_session(
       The session, of which nothing is compiled yet; and see :func:`train` for what is raised.
     """
     try:
-        return _open(run, config, notes, allow_config_change, name, teacher)
+        session = Session(run, config, recover(run.checkpoints, _needs, notes.append), teacher)
+        session.name = name
+        session.allow_changes(allow_config_change)
+        if session.last is None:
+            _require_nothing_lost(run, config)
+        notes += session.notes()
+        notes += run.mend_log(session.saved.get("log_bytes", 0))
+        run.write_metrics(session.history)
+        run.write_config(config)
+        session.say(environment.device_line())
+        session.say(kernels.describe(config))
+        if session.trainer.teacher:
+            session.say(session.trainer.teacher.describe())
+        while notes:
+            session.say(notes.pop(0))
+        return session
     except BaseException:
         for note in notes:  # of checkpoints that were set aside, for one
             Progress(1, 1).line(note)
         raise
 
 
-def _open(
-    run: Workdir,
-    config: Config,
-    notes: list[str],
-    allow_config_change: bool,
-    name: str,
-    teacher: Teacher | None,
-) -> Session:
-
-    def needs(progress: dict[str, Any]) -> int | None:
-        if "config" not in progress:
-            raise ConfigError("it has no config")
-        trained_with = from_dict(progress["config"])  # not this one, which may yet be refused
-        return selected_step(trained_with.train, progress["history"])
-
-    found = recover(run.checkpoints, needs, notes.append)
-    saved = found.progress if found else {"history": [], "compile_seconds": 0.0}
-    session = Session(run, config, saved, found.path if found else None, teacher)
-    session.name = name
-    session.allow_changes(allow_config_change)
-    if found is None:
-        _require_nothing_lost(run, config)
-    notes += session.notes(found.whole if found else set())
-    notes += run.mend_log(saved.get("log_bytes", 0))
-    run.write_config(config)
-    run.write_metrics(session.history)
-    session.say(environment.device_line())
-    session.say(kernels.describe(config))
-    if session.trainer.teacher:
-        session.say(session.trainer.teacher.describe())
-    while notes:
-        session.say(notes.pop(0))
-    return session
+def _needs(progress: dict[str, Any]) -> int | None:
+    """The step of the checkpoint that a run restores at its end, from what one of it says."""
+    if "config" not in progress:
+        raise ConfigError("it has no config")
+    trained_with = from_dict(progress["config"])  # not the run's, which may yet be refused
+    return selected_step(trained_with.train, progress["history"])
 
 
 def _require_nothing_lost(run: Workdir, config: Config) -> None:
-    """Refuse to start from the first step where epochs were trained that were surely saved."""
+    """Refuse to start from the first step where epochs were trained that were surely saved.
+
+    Or where a file of another's would be replaced.
+    """
     epochs = run.metrics.read_bytes().count(b"\n") if run.metrics.exists() else 0
-    if epochs and run.config.exists():
+    if run.config.exists():
         config = run.read_config()  # they were saved as often as it said
+    elif epochs:
+        raise ConfigError(f"{run.path} has a metrics.jsonl and no config.json: not a run's folder")
     unsaved = 1 if config.data.validation_examples else config.train.checkpoint_every
     if epochs > unsaved:
         raise CheckpointError(

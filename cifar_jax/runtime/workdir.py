@@ -126,7 +126,7 @@ class Workdir:
             raise ConfigError(f"{self.config}: cannot be read: {error.strerror}") from error
         except ConfigError as error:  # of another version, or edited
             raise ConfigError(f"{self.config}: {error}") from error
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"{self.config}: not a run's config: {error}") from error
 
     def read_results(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class Workdir:
             if missing := RESULTS - set(results):
                 raise ValueError(f"it has no {min(missing)}")
             return results
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ConfigError(f"{self.results}: not a run's results: {error}") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class Workdir:
                 validated = "ema_validation_accuracy" in rows[0]
                 for key in ("epoch", "train_loss", *["ema_validation_accuracy"] * validated):
                     float(rows[-1][key])
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise ConfigError(
                     f"{self.metrics}: line {number} is not a row of metrics: {error!r}"
                 ) from error

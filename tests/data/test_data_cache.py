@@ -114,12 +114,6 @@ def test_interrupted_write_leaves_the_old_cache(tmp_path, small, hashes, monkeyp
     cache.read(path, hashes)
 
 
-def test_set_aside(tmp_path, small):
-    cache.save(tmp_path, small)
-    assert cache.set_aside(tmp_path).name == "cifar10.npz.damaged"
-    assert os.listdir(tmp_path) == ["cifar10.npz.damaged"]
-
-
 def test_verify_refuses_another_type(small, hashes):
     other = small._replace(train_labels=small.train_labels.astype(np.int64))
     with pytest.raises(DataError, match="train_labels must be uint8, is int64"):

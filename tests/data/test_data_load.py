@@ -15,7 +15,7 @@ import pytest
 from cifar_jax.config import Config
 from cifar_jax.data import SOURCES, DataError, batches, cache, load, load_cifar10, probe
 from cifar_jax.data.dataset import Dataset, Unavailable, sha256
-from cifar_jax.data.lock import LOCK_NAME, exclusive
+from cifar_jax.data.load import LOCK_NAME, exclusive
 from cifar_jax.files import WriteError
 from cifar_jax.runtime.inputs import load_dataset
 
@@ -82,6 +82,10 @@ def test_damaged_cache_is_kept_aside_and_rebuilt(tmp_path, sources, small, monke
     assert sum("is damaged" in line for line in lines) == 1
     assert (tmp_path / "cifar10.npz.damaged").read_bytes() == damaged
     load_cifar10(tmp_path, "cache")
+    path.write_text("another file")
+    load_cifar10(tmp_path, report=lines.append)
+    assert (tmp_path / "cifar10.npz.damaged").read_bytes() == damaged
+    assert (tmp_path / "cifar10.npz.damaged.2").read_text() == "another file"
 
 
 def test_explicit_source(tmp_path, sources, small, monkeypatch):

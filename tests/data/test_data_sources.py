@@ -78,10 +78,12 @@ def test_huggingface_from_a_local_server(server, tmp_path, small, hashes, monkey
         server.content[path] = parquet(images, labels, tmp_path / "made")
     data_dir = tmp_path / "data"
     data_dir.mkdir()
+    (data_dir / "cifar10-train.parquet").write_text("the user's own")
     huggingface.check(data_dir)
     with pytest.raises(DataError, match="train_images: SHA-256 must be 47af8b02"):
         huggingface.load(data_dir, print)
-    assert list(data_dir.iterdir()) == []
+    assert [path.name for path in data_dir.iterdir()] == ["cifar10-train.parquet"]
+    assert (data_dir / "cifar10-train.parquet").read_text() == "the user's own"
     verify = huggingface.verify
     monkeypatch.setattr(huggingface, "verify", lambda dataset: verify(dataset, hashes))
     assert_same(huggingface.load(data_dir, print), small)

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import re
 
@@ -41,6 +42,21 @@ def test_round_trip_is_bit_for_bit(tmp_path, saved):
     assert checkpoint.read_progress(path) == {"history": [{"epoch": 1}]}
     assert {p.name for p in path.parent.iterdir()} == {"7", "latest"}
     assert {p.name for p in path.iterdir()} == {"state", "progress.json", "SHA256SUMS"}
+
+
+@pytest.mark.parametrize("name", ["[1]", "[a-b] x", "a\\b", "a*?"])
+def test_names_that_orbax_takes_for_others(tmp_path, saved, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / name / "checkpoints"
+    path = checkpoint.save(folder, saved, {"history": []})
+    chex.assert_trees_all_equal(checkpoint.restore(path, shapes(saved)), saved)
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_plain", contextlib.nullcontext)  # as if there was no way
+        if name != "a*?":  # which it may take for itself
+            with pytest.raises(WriteError, match=r"8\.partial/state: cannot be written: orbax has"):
+                checkpoint.save(folder, saved.replace(step=jnp.asarray(8)), {"history": []})
+            assert checkpoint.latest_valid(folder) == path
 
 
 def test_saving_again_replaces(tmp_path, saved):

@@ -1,10 +1,24 @@
 """What processes tell each other; with real processes: tests/faults/test_faults_cluster.py."""
 
+import io
+import tarfile
+
 import jax
 import pytest
 
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import cluster
+
+
+def test_checkpoints_behind_a_link_are_sent(tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "7").write_text("a checkpoint")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "scratch")
+    content = cluster._pack(tmp_path / "run")
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        archive.extractall(tmp_path / "other", filter="data")
+    assert (tmp_path / "other" / "checkpoints" / "7").read_text() == "a checkpoint"
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), ConfigError("broken")])

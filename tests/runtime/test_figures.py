@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -59,6 +60,14 @@ def decode(path) -> np.ndarray:
         pixels = np.asarray(image.convert("RGB"))
     assert pixels.std() > 5  # not blank
     return pixels
+
+
+def test_the_users_settings_change_no_picture(tmp_path):
+    settings = {"text.usetex": True, "savefig.bbox": "tight", "font.size": 30, "axes.grid": True}
+    figures.save(figures.curves_figure(history(3), title="One"), tmp_path / "one.png")
+    with rc_context(settings):
+        figures.save(figures.curves_figure(history(3), title="One"), tmp_path / "two.png")
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 
 def history(epochs: int, **others) -> list[dict]:

@@ -215,7 +215,7 @@ def test_weights_of_another_network(copy):
 
 
 @pytest.mark.parametrize(
-    "card", ["[]", '{"config": []}', '{"config": {"model": {"stem": 0}}}', "{"]
+    "card", ["[]", '{"config": []}', '{"config": {"model": {"stem": 0}}}', "{", "[" * 100_000]
 )
 def test_another_card(copy, card):
     (copy / "card.json").write_text(card)

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -10,7 +11,8 @@ from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import sweep as sweep_module
 from cifar_jax.runtime.describe import describe_grid, describe_sweep
 from cifar_jax.runtime.signals import Interrupted
-from cifar_jax.runtime.sweep import summarize, sweep, sweep_grid
+from cifar_jax.runtime.statistics import summarize
+from cifar_jax.runtime.sweep import sweep, sweep_grid
 
 
 def test_summary_by_formula():
@@ -91,6 +93,20 @@ def test_finished_runs_are_not_left_out(swept, gridded, light):
     with pytest.raises(ConfigError, match=message):
         sweep_grid(light, {"optim.momentum": ["0.9"]}, [3], gridded[0])
     assert not list(gridded[0].glob("optim.momentum*"))
+
+
+def test_a_seed_that_another_sweep_adds_meanwhile(swept, light, tmp_path, monkeypatch):
+    folder = tmp_path / "sweep"
+    shutil.copytree(swept[0] / "seed3", folder / "seed3")
+
+    def trained(*_, **__):
+        shutil.copytree(swept[0] / "seed1", folder / "seed1")
+        return {}
+
+    monkeypatch.setattr(sweep_module, "_train_all", trained)
+    with pytest.raises(ConfigError, match=r"has seed1 as well: sweep them too"):
+        sweep(light.replace(train={"epochs": 2}), [3], folder)
+    assert not (folder / "sweep.json").exists()
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 2, 1]])

@@ -17,7 +17,7 @@ from cifar_jax.runtime.cards import export, write_folder
 from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.members import fit
 from cifar_jax.runtime.pretrained import WeightsError
-from cifar_jax.runtime.sweep import sweep_grid
+from cifar_jax.runtime.sweep import sweep, sweep_grid
 from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.together import Run, train_together
 from cifar_jax.runtime.train import open_session, train
@@ -93,6 +93,19 @@ def test_another_teacher_between_two_sessions_is_another_run(taught, teacher, tm
     session = open_session(Workdir(tmp_path / "run"), config, [], allow_config_change=True)
     (changed,) = session.config_changes
     assert (changed["field"], changed["new"]) == ("SHA-256 of distill.teacher", new)
+
+
+def test_a_sweep_has_one_teacher(run, taught, tmp_path):
+    """A run that is finished learned from the same weights as those that are to be trained."""
+    folder = shutil.copytree(run[0], tmp_path / "sweep" / "seed0")
+    results = json.loads((folder / "results.json").read_text())
+    results["teacher"]["file_sha256"] = "5" * 64
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(
+        ConfigError, match=r"seed0 was taught by other weights of \S+, of SHA-256 55"
+    ):
+        sweep(taught, [0, 1], tmp_path / "sweep")
+    assert not (tmp_path / "sweep" / "seed1").exists()
 
 
 def test_side_by_side_each_has_the_bits_of_a_single_run(run, taught, tmp_path, monkeypatch):

@@ -79,10 +79,34 @@ def test_stopped_and_continued(together, runs, tmp_path, chunks):
 
 def test_at_different_steps_after_a_kill(together, runs, tmp_path):
     """One was saved after an epoch that the other has to train again."""
-    found = [Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)]
-    with pytest.MonkeyPatch.context() as patch:
-        from cifar_jax.runtime import checkpoint
+    kill_between_checkpoints([Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)])
+    for i in range(2):
+        again, before = results(tmp_path, i), results(together, i)
+        assert again["weights_sha256"] == before["weights_sha256"]
+        assert again["side_by_side"] == 1
 
+
+def test_recipes_at_different_steps_after_a_kill(light, tmp_path):
+    """A number that the two differ in is no constant in a loop of one of them either."""
+    optim = {"optimizer": "muon", "muon_learning_rate": 0.05, "schedule": "linear"}
+    configs = [
+        light.replace(train={"epochs": 3}, optim={**optim, "learning_rate": rate})
+        for rate in (0.3, 0.2)
+    ]
+    whole, killed = (
+        [Run(config, tmp_path / kind / f"run{i}") for i, config in enumerate(configs)]
+        for kind in ("whole", "killed")
+    )
+    assert train_together(whole) == {}
+    kill_between_checkpoints(killed)
+    for i in range(2):
+        again, before = (results(tmp_path / kind, i) for kind in ("killed", "whole"))
+        assert again["weights_sha256"] == before["weights_sha256"]
+
+
+def kill_between_checkpoints(found):
+    """Kill runs when one has saved an epoch that the other has not; let them go on to their end."""
+    with pytest.MonkeyPatch.context() as patch:
         real, saved = checkpoint.save, []
 
         def save(folder, state, progress):
@@ -100,10 +124,6 @@ def test_at_different_steps_after_a_kill(together, runs, tmp_path):
     ]
     assert steps[0] == 2 * steps[1]
     assert train_together(found) == {}
-    for i in range(2):
-        again, before = results(tmp_path, i), results(together, i)
-        assert again["weights_sha256"] == before["weights_sha256"]
-        assert again["side_by_side"] == 1
 
 
 def test_finished_ones_are_left_alone(together, runs):

@@ -5,7 +5,7 @@ import pytest
 from tiny_runs import interrupt_at, read_metrics, stop
 
 from cifar_jax.config import ConfigError
-from cifar_jax.runtime import checkpoint, score
+from cifar_jax.runtime import checkpoint, pictures, score
 from cifar_jax.runtime import session as session_module
 from cifar_jax.runtime import train as train_module
 from cifar_jax.runtime.train import train
@@ -213,6 +213,39 @@ def test_figures_that_are_not_finite_are_no_results(tiny, tmp_path, monkeypatch,
     with pytest.raises(TrainingError, match=rf"step \d+: test_loss must be finite, not {value}"):
         train(tiny, tmp_path)
     assert not (tmp_path / "results.json").exists()
+
+
+def test_pictures_that_fail_cost_no_results(light, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("latex could not be found")
+
+    monkeypatch.setattr(pictures, "draw_pictures", fail)
+    results = train(light.replace(train={"epochs": 1}), tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert (
+        "no pictures: RuntimeError: latex could not be found\n"
+        in (tmp_path / "log.txt").read_text()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", '{"model_type": "bert"}', r"config\.json: model_type: no such section"),
+        ("config.json", "[" * 100_000, r"config\.json: not a run's config"),
+        (
+            "metrics.jsonl",
+            '{"mine": 1}\n',
+            r"has a metrics\.jsonl and no config\.json: not a run's",
+        ),
+    ],
+)
+def test_files_of_others_are_not_replaced(light, tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        train(light, tmp_path)
+    assert (tmp_path / name).read_text() == content
+    assert {path.name for path in tmp_path.iterdir()} == {name, ".lock"}
 
 
 def test_muon_trains_and_goes_on_with_the_same_bits(light, tmp_path):
