@@ -98,7 +98,8 @@ class AugmentConfig:
         Args:
           **fields: values by name; what is no probability of an operation has its default.
         """
-        return cls(**(dict.fromkeys(OPERATIONS, 0.0) | fields))
+        off: dict[str, Any] = dict.fromkeys(OPERATIONS, 0.0)
+        return cls(**off | fields)
 
 
 @dataclasses.dataclass(frozen=True)

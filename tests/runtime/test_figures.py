@@ -1,4 +1,5 @@
 from itertools import combinations
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,12 @@ def decode(path) -> np.ndarray:
 
 
 def test_the_users_settings_change_no_picture(tmp_path):
-    settings = {"text.usetex": True, "savefig.bbox": "tight", "font.size": 30, "axes.grid": True}
+    settings: Any = {
+        "text.usetex": True,
+        "savefig.bbox": "tight",
+        "font.size": 30,
+        "axes.grid": True,
+    }
     figures.save(figures.curves_figure(history(3), title="One"), tmp_path / "one.png")
     with rc_context(settings):
         figures.save(figures.curves_figure(history(3), title="One"), tmp_path / "two.png")
