@@ -10,6 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cifar_jax.models import SeparableResNet
+from cifar_jax.models.layers import DEFAULT_HALVINGS
 
 _LAYERS = {
     "stem": "conv1",
@@ -159,6 +160,7 @@ def network_of(arrays: Mapping[str, np.ndarray]) -> SeparableResNet:
             _size(arrays, f"layer{i}.0.conv1.pointwise.weight", 0, ndim=4) for i in stages
         ),
         blocks=max(1, len({block for _, block in blocks})),
+        halvings=max(DEFAULT_HALVINGS, len(stages) - 1),
     )
 
 

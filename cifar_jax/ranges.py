@@ -78,20 +78,28 @@ def _with_floats(value: Any, hint: Any) -> Any:
 def _check(name: str, value: Any, hint: Any) -> None:
     if get_origin(hint) is tuple:
         if not isinstance(value, tuple) or not value:
-            raise ConfigError(f"{name} must be a tuple of at least one number, not {value!r:.40}")
+            raise ConfigError(f"{name} must be a tuple of at least one number, not {_shown(value)}")
         for item in value:
             _check(name, item, get_args(hint)[0])
         return
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            raise ConfigError(f"{name} must be one of {', '.join(get_args(hint))}, not {value!r}")
+            raise ConfigError(
+                f"{name} must be one of {', '.join(get_args(hint))}, not {_shown(value)}"
+            )
         return
     kind, *ranges = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
-        raise ConfigError(f"{name} must be of type {kind.__name__}, not {value!r:.40}")
+        raise ConfigError(f"{name} must be of type {kind.__name__}, not {_shown(value)}")
     for limits in ranges:
         if value not in limits:
-            huge = isinstance(value, int) and abs(value) > 10**4000  # Python refuses to print it
-            shown = "a number of more than 4,000 digits" if huge else f"{value!s:.40}"
-            raise ConfigError(f"{name} must be {limits}, not {shown}")
+            raise ConfigError(f"{name} must be {limits}, not {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """A value in a message."""
+    try:
+        return f"{value!r:.40}"
+    except ValueError:  # Python prints no more than 4,300 digits
+        return "a number of thousands of digits"

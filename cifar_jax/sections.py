@@ -47,7 +47,7 @@ class ModelConfig:
     stem: Count = 20  # channels of the stem
     stages: tuple[Count, ...] = (20, 40, 80, 160)  # channels of each stage
     blocks: Count = 2  # residual blocks in each stage
-    halvings: Annotated[int, Range(0, 31)] = 5  # most stages with stride 2, from the second on
+    halvings: Annotated[int, Range(0, 31)] = 5  # stages with stride 2, from the second on, at most
     dropout: Annotated[float, Range(0, 0.99)] = 0.2  # probability, before the dense layer
     dtype: Literal["float32", "bfloat16"] = "float32"  # computation; parameters stay float32
     convolutions: Literal["auto", "plain", "native"] = "auto"  # native: in C++, for a CPU
@@ -90,10 +90,9 @@ class AugmentConfig:
     def only(cls, **fields: Any) -> "AugmentConfig":
         """The operations that are named, with their probabilities; all others have 0.
 
-        >>> AugmentConfig.only(flip=0.5, padding=2) == AugmentConfig.only(padding=2, flip=0.5)
-        True
-        >>> AugmentConfig.only().cutmix
-        0.0
+        >>> augment = AugmentConfig.only(flip=0.5, padding=2)
+        >>> augment.flip, augment.padding, augment.cutmix, augment.cutmix_alpha
+        (0.5, 2, 0.0, 1.0)
 
         Args:
           **fields: values by name; what is no probability of an operation has its default.

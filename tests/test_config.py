@@ -153,7 +153,7 @@ def test_bad_overrides_are_one_line(words, message):
         (
             "from cifar_jax.config import *\ndef get_config(): return Config(train=TrainConfig("
             "epochs=10**5000))",
-            "train.epochs must be between 1 and 2147483647, not a number of more than 4,000 digits",
+            "train.epochs must be between 1 and 2147483647, not a number of thousands of digits",
         ),
         (
             "from cifar_jax.config import *\ndef get_config(): return Config(data=DataConfig("
@@ -195,6 +195,15 @@ def test_annotations_that_are_text(tmp_path):
         "    return Config().replace(train={'epochs': Mine().epochs})\n"
     )
     assert load_config(path).train.epochs == 3
+
+
+@pytest.mark.parametrize("section", ["source=", "data_dir=", "split_seed="])
+def test_numbers_that_python_does_not_print(tmp_path, section):
+    text = "from cifar_jax.config import *\n"
+    text += f"def get_config(): return Config(data=DataConfig({section}10**5000))"
+    (tmp_path / "config.py").write_text(text)
+    with pytest.raises(ConfigError, match=r"^data\.\w+ must be .*, not a number of thousands of"):
+        load_config(tmp_path / "config.py")
 
 
 def test_a_message_in_no_box_is_told(monkeypatch):

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cifar_jax.interop import from_torch_state_dict, to_torch_state_dict
+from cifar_jax.interop import from_torch_state_dict, network_of, to_torch_state_dict
 from cifar_jax.models import SeparableResNet
 
 FIXTURE = Path(__file__).parent / "fixtures" / "torch.npz"
@@ -240,3 +241,14 @@ def test_unexpected_variables_are_told(path, message):
 def test_params_alone_are_not_enough(variables):
     with pytest.raises(ValueError, match=r"running_mean: must be .*, got no such name$"):
         to_torch_state_dict({"params": variables["params"]})
+
+
+def test_more_stages_than_halve_an_image():
+    """The original halves in each; where it does, it has a shortcut of its own."""
+    model = SeparableResNet(num_classes=3, stem=4, stages=(4,) * 8, blocks=1, halvings=7)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    variables = jax.tree.map(lambda x: np.ones(x.shape, np.float32), dict(variables))
+    arrays = to_torch_state_dict(variables)
+    assert network_of(arrays) == model.clone(dropout=0.2)
+    assert "layer8.0.shortcut.0.weight" in arrays
+    chex.assert_trees_all_equal(from_torch_state_dict(arrays), variables)

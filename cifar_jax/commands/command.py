@@ -55,7 +55,12 @@ def add_require_gpu(parser: argparse.ArgumentParser) -> None:
 
 
 def add_training(parser: argparse.ArgumentParser, workdir: str) -> None:
-    """Add the options of what trains: --config, --workdir, which is so by default, and more."""
+    """Add --config, --workdir, --require-gpu, --allow-config-change and --log.
+
+    Args:
+      parser: of a command that trains.
+      workdir: the folder by default, for its help.
+    """
     add_config(parser)
     parser.add_argument("--workdir", type=Path, help=f"folder of the run (default: {workdir})")
     add_require_gpu(parser)
@@ -64,7 +69,6 @@ def add_training(parser: argparse.ArgumentParser, workdir: str) -> None:
         action="store_true",
         help="go on with other values of fields that decide the result",
     )
-
     parser.add_argument(
         "--log",
         nargs="+",

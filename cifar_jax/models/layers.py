@@ -22,7 +22,7 @@ def choose_convolutions(images: int, lanes: int, dtype: Any) -> Convolutions:
     return plain.convolutions(images)
 
 
-MOST_HALVINGS = 5  # of an image of 32 pixels, by default
+DEFAULT_HALVINGS = 5  # as often as an image of 32 pixels can be halved
 
 
 def blocks_of(stages: Sequence[int], blocks: int, halvings: int) -> Iterator[tuple[str, int, int]]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models.layers import (
-    MOST_HALVINGS,
+    DEFAULT_HALVINGS,
     Kernel,
     batch_norm,
     blocks_of,
@@ -84,7 +84,7 @@ class PreactResNet(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
     lanes: int = 0
-    halvings: int = MOST_HALVINGS
+    halvings: int = DEFAULT_HALVINGS
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

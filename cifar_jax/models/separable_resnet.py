@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cifar_jax.models.layers import (
-    MOST_HALVINGS,
+    DEFAULT_HALVINGS,
     Kernel,
     batch_norm,
     blocks_of,
@@ -90,7 +90,7 @@ class SeparableResNet(nn.Module):
     dropout: float = 0.2
     dtype: Any = jnp.float32
     lanes: int = 0
-    halvings: int = MOST_HALVINGS
+    halvings: int = DEFAULT_HALVINGS
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

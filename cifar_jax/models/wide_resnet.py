@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from cifar_jax.models.layers import MOST_HALVINGS, BatchNorm, blocks_of, conv_init, dense_init
+from cifar_jax.models.layers import DEFAULT_HALVINGS, BatchNorm, blocks_of, conv_init, dense_init
 
 
 class WideBlock(nn.Module):
@@ -53,7 +53,7 @@ class WideResNet(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
     lanes: int = 0
-    halvings: int = MOST_HALVINGS
+    halvings: int = DEFAULT_HALVINGS
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:

@@ -23,6 +23,7 @@ from cifar_jax.runtime.figures import (
     History,
     curve,
     draw_curves,
+    in_style,
     new_figure,
 )
 from cifar_jax.runtime.reliability import Bars, draw_reliability
@@ -115,7 +116,8 @@ def svg(figure: Figure, name: str, alt: str) -> str:
     """
     content = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    own = rc_context({"svg.fonttype": "none", "svg.hashsalt": name})
+    with in_style(), rc_context(SMALL), own:
         figure.savefig(content, format="svg", transparent=True, metadata=nothing)
     text = content.getvalue()
     box = re.search(r'viewBox="[^"]*"', text)

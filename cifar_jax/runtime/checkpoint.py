@@ -38,6 +38,7 @@ from cifar_jax.state import TrainState
 
 PARTS = {"state", "progress.json", manifest.NAME}
 POINTER = "latest"
+SPECIAL = re.compile(r"[\[\]*?\\]")  # in a path: orbax globs, and a backslash ends a name
 OTHER_BYTES = 2**18  # of a checkpoint besides its arrays, at most
 
 
@@ -116,12 +117,17 @@ def _write_state(path: Path, state: TrainState, needed: int) -> None:
 
 @contextlib.contextmanager
 def _plain(folder: Path) -> Iterator[Path]:
-    """The folder by a path that orbax takes literally: it globs, and a backslash ends a name."""
+    """The folder, by a link where its own path has :data:`SPECIAL` characters."""
     folder = folder.absolute()
-    if not re.search(r"[\[\]*?\\]", str(folder)):
+    if not SPECIAL.search(str(folder)):
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="cifar_jax-") as place:
+        if SPECIAL.search(place):
+            raise WriteError(
+                f"{folder}: needs a folder for temporary files without [ ] * ? or \\ in its path, "
+                f"not {place}: set TMPDIR"
+            )
         link = Path(place) / "checkpoint"
         link.symlink_to(folder)
         yield link

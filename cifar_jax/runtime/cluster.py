@@ -125,10 +125,10 @@ def own_workdir(path: Path) -> Iterator[Path]:
 
 def _pack(path: Path) -> bytes:
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w", dereference=True) as archive:
+    with tarfile.open(fileobj=content, mode="w") as archive:
         for name in NEEDED:
             if (path / name).exists():
-                archive.add(path / name, name)
+                archive.add((path / name).resolve(), name)  # it may be a link
     return content.getvalue()
 
 

@@ -55,7 +55,7 @@ def import_torch(
     told = {name: tuple(value) for name, value in (ORIGINAL | state.normalisation).items()}
     own = Config().replace(
         data={"validation_examples": 0},  # any may be trained on
-        model={"stem": model.stem, "stages": model.stages, "blocks": model.blocks},
+        model={name: getattr(model, name) for name in ("stem", "stages", "blocks", "halvings")},
         augment=told,
     )
     config = configure(own)

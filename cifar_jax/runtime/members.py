@@ -14,14 +14,13 @@ from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.placement import Placement, of_members
 from cifar_jax.runtime.teacher import Teacher
 from cifar_jax.runtime.trainer import CREATE_OPTIONS, Sums, Trainer
+from cifar_jax.sections import OPERATIONS
 
 TRACED = {  # numbers that the members may differ in, beside their seeds
     *("optim.learning_rate", "optim.final_learning_rate", "optim.muon_learning_rate"),
     *("optim.weight_decay", "optim.muon_weight_decay", "optim.momentum"),
     *("optim.label_smoothing", "optim.ema_decay", "distill.weight", "distill.temperature"),
-    *("augment.flip", "augment.random_crop", "augment.shift_scale_rotate"),
-    *("augment.brightness_contrast", "augment.hue_saturation_value", "augment.coarse_dropout"),
-    *("augment.ricap", "augment.mixup", "augment.cutmix"),
+    *(f"augment.{name}" for name in OPERATIONS),
 }
 
 Name = TypeVar("Name", bound=Hashable)

@@ -42,6 +42,8 @@ class Session:
       loggers: are told each new row.
       name: shown before its lines where several runs share a screen.
       around_chunk: see ``Trainer.train_epoch``.
+      last: the checkpoint that it goes on from; None for a new run.
+      whole: steps of all checkpoints that are whole.
     """
 
     around_chunk: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext

@@ -199,15 +199,17 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
         raise ConfigError(f"side_by_side must be at least 1, not {side_by_side}")
     results = [finished(Workdir(run.folder), run.config) for run in runs]
     unfinished = [run.config for run, known in zip(runs, results, strict=True) if not known]
+    taught: dict[str, str] = {}  # SHA-256 of the weights of each teacher, by its path
     for path, config in {config.distill.teacher: config for config in unfinished}.items():
-        teacher = load_teacher(config)  # refuses before anything is trained
-        for run, known in zip(runs, results, strict=True):
-            taught = known and run.config.distill.teacher == path and known.get("teacher")
-            if teacher and taught and taught["file_sha256"] != teacher.known["file_sha256"]:
-                raise ConfigError(
-                    f"{run.folder} was taught by other weights of {path}, of SHA-256 "
-                    f"{taught['file_sha256'][:16]}: use another --workdir"
-                )
+        if teacher := load_teacher(config):  # refuses before anything is trained
+            taught[path] = teacher.known["file_sha256"]
+    for run, known in zip(runs, results, strict=True):
+        path, teacher = run.config.distill.teacher, (known or {}).get("teacher")
+        if teacher and taught.setdefault(path, teacher["file_sha256"]) != teacher["file_sha256"]:
+            raise ConfigError(
+                f"{run.folder} was taught by other weights of {path} than the rest, of SHA-256 "
+                f"{teacher['file_sha256'][:16]}: use another --workdir"
+            )
     failed: dict[Path, str] = {}
     groups = groups_of({run: run.config for run in runs}, side_by_side)
     for number, group in enumerate(groups, 1):

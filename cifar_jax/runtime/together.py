@@ -52,7 +52,7 @@ def train_together(
 
     Runs that stand at the same step share a compiled loop, so those that were killed between two
     checkpoints go on in two loops, one after another. What some of ``runs`` differ in is traced in
-    each loop, so that it ends with the same bits.
+    each loop, so that with ``jax.lax.map`` it ends with the same bits.
 
     Args:
       runs: any two of them :func:`cifar_jax.runtime.members.fit`.

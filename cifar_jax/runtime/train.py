@@ -7,7 +7,7 @@ from typing import Any
 
 from cifar_jax.config import Config, from_dict, validate
 from cifar_jax.errors import CifarJaxError, ConfigError, line_with_type
-from cifar_jax.files import write_json
+from cifar_jax.files import WriteError, write_json
 from cifar_jax.runtime import cluster, environment, kernels, loggers
 from cifar_jax.runtime.checkpoint import CheckpointError
 from cifar_jax.runtime.history import selected_step
@@ -84,13 +84,14 @@ def train(
             )
             trainer, say = session.trainer, session.say
             left = trainer.total_steps - session.step
-            traced = profiled(run.path / "profile", profile, trainer.chunk_steps, left, say)
+            trace = profiled(run.path / "profile", profile, trainer.chunk_steps, left, say)
             with (
-                ends_in_log([session]),
+                ends_in_log([session]),  # of the next one's words
                 environment.memory_in_words("train.batch_size", config.train.batch_size),
-                traced as session.around_chunk,
-                loggers.opened(log, run, config, session.history, say) as session.loggers,
+                trace as around_chunk,
+                loggers.opened(log, run, config, session.history, say) as opened,
             ):
+                session.around_chunk, session.loggers = around_chunk, opened
                 inputs = load_inputs(config, report=say)
                 say(f"{inputs.describe()}; workdir {run.path}")
                 train_state = session.train(inputs, stop or Stop())
@@ -117,9 +118,9 @@ def finish(
         from cifar_jax.runtime.pictures import draw_pictures  # matplotlib takes a second to import
 
         draw_pictures(session.config, session.run, session.history, inputs, results)
-    except (CifarJaxError, OSError):
+    except (CifarJaxError, WriteError):
         raise
-    except Exception as error:  # of matplotlib, as it is set up here; the results are worth more
+    except Exception as error:  # such as matplotlib's, as it is set up here: results come first
         session.say(f"no pictures: {line_with_type(error)}")
     write_json(session.run.results, results)
     session.loggers.finish(results)
@@ -158,7 +159,9 @@ def open_session(
       The session, of which nothing is compiled yet; and see :func:`train` for what is raised.
     """
     try:
-        session = Session(run, config, recover(run.checkpoints, _needs, notes.append), teacher)
+        found = recover(run.checkpoints, _needs, notes.append)
+        with environment.memory_in_words("train.batch_size", config.train.batch_size):
+            session = Session(run, config, found, teacher)
         session.name = name
         session.allow_changes(allow_config_change)
         if session.last is None:
@@ -196,7 +199,7 @@ def _require_nothing_lost(run: Workdir, config: Config) -> None:
     epochs = run.metrics.read_bytes().count(b"\n") if run.metrics.exists() else 0
     if run.config.exists():
         config = run.read_config()  # they were saved as often as it said
-    elif epochs:
+    elif run.metrics.exists() and run.metrics.stat().st_size:
         raise ConfigError(f"{run.path} has a metrics.jsonl and no config.json: not a run's folder")
     unsaved = 1 if config.data.validation_examples else config.train.checkpoint_every
     if epochs > unsaved:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_data_mirror import encode_png
 
-from cifar_jax.data import DataError, Dataset, download, huggingface, prepared
+from cifar_jax.data import DataError, Dataset, archive, download, huggingface, prepared, transfer
 from cifar_jax.data.dataset import Unavailable, sha256
 
 
@@ -211,3 +211,31 @@ def test_download_refuses_another_file(server, tmp_path, monkeypatch):
     download.check(tmp_path)
     with pytest.raises(DataError, match="must have 170,052,171 bytes, has 6"):
         download.load(tmp_path, print)
+
+
+def test_download_keeps_a_damaged_archive(tmp_path, small, monkeypatch):
+    """Under another name, once there is a good one."""
+    path, served = tmp_path / "cifar-10-binary.tar.gz", list[str]()
+    path.write_text("the user's own")
+
+    def fetch(url, path, **_):
+        if not served:
+            raise Unavailable(url)
+        path.write_text(served[0])
+
+    def read_tar(path):
+        if path.read_text() != "the official one":
+            raise DataError("damaged")
+        return small
+
+    monkeypatch.setattr(transfer, "fetch", fetch)
+    monkeypatch.setattr(archive, "read_tar", read_tar)
+    monkeypatch.setattr(download, "verify", lambda dataset: dataset)
+    with pytest.raises(Unavailable):
+        download.load(tmp_path, print)
+    assert path.read_text() == "the user's own"
+    served.append("the official one")
+    assert download.load(tmp_path, print) is small
+    assert path.read_text() == "the official one"
+    assert (tmp_path / f"{path.name}.damaged").read_text() == "the user's own"
+    assert len(list(tmp_path.iterdir())) == 2

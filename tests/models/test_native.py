@@ -127,7 +127,7 @@ def test_vmap_equals_a_loop(kind, stride, images):
     ],
 )
 def test_what_is_not_finite_spreads_as_in_plain(kind, where, value):
-    """The trainer's guard looks at the gradients alone."""
+    """A step is skipped where the loss or the gradient is not finite."""
     (x, *weights, kernel), (dz, dsums, *dx) = draw(kind, 1, *SHAPES[1])
     if where == "images":
         x = x.at[20, 3, 2, 1].set(value)

@@ -17,7 +17,7 @@ from PIL import Image
 from cifar_jax.config import AugmentConfig, Config
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.models import SeparableResNet, count_params, multiply_adds, receptive_field
-from cifar_jax.runtime import diagram, figures, pictures, reliability
+from cifar_jax.runtime import charts, diagram, figures, pictures, reliability
 
 NAMES = list(CLASS_NAMES)
 NETWORKS = [
@@ -73,7 +73,9 @@ def test_the_users_settings_change_no_picture(tmp_path):
     figures.save(figures.curves_figure(history(3), title="One"), tmp_path / "one.png")
     with rc_context(settings):
         figures.save(figures.curves_figure(history(3), title="One"), tmp_path / "two.png")
+        drawn = charts.curves(history(3), "loss", 2)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+    assert charts.curves(history(3), "loss", 2) == drawn
 
 
 def history(epochs: int, **others) -> list[dict]:

@@ -238,6 +238,11 @@ def test_pictures_that_fail_cost_no_results(light, tmp_path, monkeypatch):
             '{"mine": 1}\n',
             r"has a metrics\.jsonl and no config\.json: not a run's",
         ),
+        (
+            "metrics.jsonl",
+            "mine",
+            r"has a metrics\.jsonl and no config\.json: not a run's",
+        ),
     ],
 )
 def test_files_of_others_are_not_replaced(light, tmp_path, name, content, message):
