@@ -20,8 +20,8 @@ results/2026-11-26-h200-taught. The aim is 93.57 %, the mean of five seeds.
 
 Without a teacher, in float32 on two cores of an Intel Xeon, jax 0.10.2, seed 0 only, 120 epochs:
 92.28 % (n = 1), in 1:38 h, most of it beside other work. JSON:
-results/2026-11-26-tuned-lower-rates. How it was chosen: docs/recipes.md, which also has the first
-evidence that CutMix gains in longer runs (not part of this recipe yet). Not run for 200 epochs or
+results/2026-11-26-tuned-lower-rates. How it was chosen: docs/recipes.md, which also has
+evidence that mixing gains in longer runs (not part of this recipe yet). Not run for 200 epochs or
 more: docs/gpu-queue.md has the commands.
 """
 
