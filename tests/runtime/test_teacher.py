@@ -102,7 +102,7 @@ def test_a_sweep_has_one_teacher(run, taught, tmp_path):
     results["teacher"]["file_sha256"] = "5" * 64
     (folder / "results.json").write_text(json.dumps(results))
     with pytest.raises(
-        ConfigError, match=r"seed0 was taught by other weights of \S+, of SHA-256 55"
+        ConfigError, match=r"seed0 was taught by other weights of \S+ than the rest, of SHA-256 55"
     ):
         sweep(taught, [0, 1], tmp_path / "sweep")
     assert not (tmp_path / "sweep" / "seed1").exists()
