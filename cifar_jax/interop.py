@@ -41,7 +41,8 @@ def from_torch_state_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a PyTorch state dict of the original network into variables.
 
     Stages, blocks and channels are read from the names and shapes, so any ``SeparableResNet`` with
-    default ``halvings`` can be read. Batch counters (``num_batches_tracked``) are ignored.
+    at most six stages and default ``halvings`` can be read. Batch counters
+    (``num_batches_tracked``) are ignored.
 
     Args:
       mapping: PyTorch's names to arrays, or to anything else that ``np.asarray`` takes (tensors on

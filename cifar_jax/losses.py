@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cifar_jax.checks import require_shape
+
 
 def cross_entropy(logits: jax.Array, targets: jax.Array, *, smoothing: float = 0.0) -> jax.Array:
     """Cross-entropy with soft labels and label smoothing.
@@ -19,9 +21,13 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, *, smoothing: float = 0
     Returns:
       float32 [B], in nats; float32 inside as well, whatever the dtype of the logits.
 
+    Raises:
+      ValueError: for targets of another shape than the logits, integer labels for example.
+
     References:
       Szegedy et al., Rethinking the Inception Architecture, https://arxiv.org/abs/1512.00567
     """
+    require_shape(logits.shape, targets=targets)
     smoothed = optax.smooth_labels(targets.astype(jnp.float32), smoothing)
     return optax.softmax_cross_entropy(logits.astype(jnp.float32), smoothed)
 
@@ -43,9 +49,13 @@ def distillation(
       float32 [B], in nats times temperature²; float32 inside as well: the divergence is a small
       difference of large numbers, of which 16 bits leave nothing.
 
+    Raises:
+      ValueError: for logits of different shapes.
+
     References:
       Hinton et al., Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531
     """
+    require_shape(logits.shape, teacher_logits=teacher_logits)
     log_probs, teacher_log_probs = (
         jax.nn.log_softmax(x.astype(jnp.float32) / temperature) for x in (logits, teacher_logits)
     )

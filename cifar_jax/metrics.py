@@ -1,7 +1,12 @@
-"""Metrics: per-example values and counts; the caller reduces."""
+"""Metrics: per-example values and counts; the caller reduces.
+
+Labels or targets of another shape than each function says are a ValueError.
+"""
 
 import jax
 import jax.numpy as jnp
+
+from cifar_jax.checks import require_shape
 
 
 def target_mass(logits: jax.Array, targets: jax.Array) -> jax.Array:
@@ -17,6 +22,7 @@ def target_mass(logits: jax.Array, targets: jax.Array) -> jax.Array:
     >>> target_mass(jnp.array([[2.0, 1.0]]), jnp.array([[0.7, 0.3]])).tolist()
     [0.699999988079071]
     """
+    require_shape(logits.shape, targets=targets)
     predicted = jnp.argmax(logits, axis=-1, keepdims=True)
     return jnp.take_along_axis(targets, predicted, axis=-1)[:, 0]
 
@@ -35,6 +41,7 @@ def top_k_correct(probabilities: jax.Array, labels: jax.Array, *, k: int) -> jax
     >>> top_k_correct(jnp.array([[0.1, 0.3, 0.6]] * 2), jnp.array([1, 0]), k=2).tolist()
     [True, False]
     """
+    require_shape(probabilities.shape[:1], labels=labels)
     _, classes = jax.lax.top_k(probabilities, k)
     return jnp.any(classes == labels.astype(jnp.int32)[:, None], axis=-1)
 
@@ -59,6 +66,7 @@ def reliability(
     References:
       Guo et al., On calibration of modern neural networks, https://arxiv.org/abs/1706.04599
     """
+    require_shape(probabilities.shape[:1], labels=labels)
     confidence = jnp.max(probabilities, axis=-1).astype(jnp.float32)
     right = jnp.argmax(probabilities, axis=-1) == labels.astype(jnp.int32)
     right = right.astype(jnp.float32)
@@ -98,12 +106,13 @@ def confusion_matrix(predicted: jax.Array, labels: jax.Array, *, num_classes: in
     """Count examples by true and predicted class.
 
     Args:
-      predicted: classes [N].
-      labels: true classes [N].
+      predicted: classes [N], each in [0, K).
+      labels: true classes [N], each in [0, K).
       num_classes: K.
 
     Returns:
       Counts [K, K]; rows are true classes, columns predicted ones.
     """
+    require_shape(predicted.shape, labels=labels)
     cells = labels.astype(jnp.int32) * num_classes + predicted.astype(jnp.int32)
     return jnp.bincount(cells, length=num_classes**2).reshape(num_classes, num_classes)

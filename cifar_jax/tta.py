@@ -31,7 +31,7 @@ def views(images: jax.Array, mode: Mode, *, border: Border = "constant") -> list
       1, 2 or 8 batches of the same shape, in [0, 1].
 
     Raises:
-      ValueError: for another mode.
+      ValueError: for another mode; for "full" and images of 2 or more than 3 channels.
     """
     _require_known(mode)
     if mode == "none":
@@ -39,6 +39,8 @@ def views(images: jax.Array, mode: Mode, *, border: Border = "constant") -> list
     flipped = images[:, :, ::-1]
     if mode == "flip":
         return [images, flipped]
+    if images.shape[-1] not in (1, 3):
+        raise ValueError(f"mode full takes images of 1 or 3 channels, not {images.shape[-1]}")
     grey = jnp.sum(images * jnp.asarray(LUMA, images.dtype).reshape(1, 1, 1, 3), axis=-1)
     grey = jnp.mean(grey, axis=(1, 2))[:, None, None, None]
     rotated = [_rotate(images, angle, border) for angle in (ANGLE, -ANGLE)]
@@ -51,8 +53,10 @@ def most_views(modes: Sequence[Mode]) -> Mode:
     """The mode whose views begin with those of all the others.
 
     Raises:
-      ValueError: for no mode, or one that is unknown.
+      ValueError: for no mode, one that is unknown, or a string.
     """
+    if isinstance(modes, str):
+        raise ValueError(f"modes must be a sequence, ({modes!r},) for one, not {modes!r}")
     if not modes:
         raise ValueError("modes must have at least one of them, not none")
     for mode in modes:

@@ -10,7 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "cifar_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LEAVES = {"config", "config_file", "sections", "overrides", "ranges", "files", "errors"}  # no jax
-CORE_LEAVES = {"rng", "losses", "metrics", "state", "optim", "interop", "augment", "models"}
+CORE_LEAVES = {
+    "checks",
+    "rng",
+    "losses",
+    "metrics",
+    "state",
+    "optim",
+    "interop",
+    "augment",
+    "models",
+}
 CORE = CORE_LEAVES | {"tta", "steps"}
 ALLOWED = {  # part -> parts of the package that it may import
     "errors": set(),
@@ -20,7 +30,7 @@ ALLOWED = {  # part -> parts of the package that it may import
     "sections": {"ranges"},
     "config": {"sections", "ranges", "errors"},
     "config_file": {"config", "overrides", "errors"},
-    **{part: {"config", part} for part in CORE_LEAVES},
+    **{part: {"config", "checks", part} for part in CORE_LEAVES},
     "interop": {"models"},
     "optim": {"config", "state"},
     "tta": {"augment"},

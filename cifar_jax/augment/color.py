@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from cifar_jax.augment.floating import require_floating
+from cifar_jax.checks import require_floating
 
 
 def brightness_contrast(

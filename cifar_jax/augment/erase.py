@@ -59,18 +59,13 @@ def coarse_dropout(
       Images of the same shape and dtype.
 
     Raises:
-      ValueError: unless 1 <= hole_min <= hole_max <= H and W.
+      ValueError: by :func:`draw_holes`.
 
     Reference: ``CoarseDropout`` of Albumentations, with the values that the original documents;
     DeVries and Taylor, Improved regularization of CNNs with cutout, arXiv:1708.04552.
     """
     touched_key, hole_key = jax.random.split(key)
     batch, height, width, _ = images.shape
-    if not 1 <= hole_min <= hole_max <= min(height, width):
-        raise ValueError(
-            "coarse_dropout needs 1 <= hole_min <= hole_max <= the shorter side of the image "
-            f"({min(height, width)}), not hole_min={hole_min}, hole_max={hole_max}"
-        )
     touched = jax.random.uniform(touched_key, (batch,), jnp.float32) < probability
     holes = draw_holes(
         hole_key, batch, height=height, width=width, hole_min=hole_min, hole_max=hole_max
@@ -97,7 +92,15 @@ def draw_holes(
 
     Returns:
       ``count`` rectangles.
+
+    Raises:
+      ValueError: unless 1 <= hole_min <= hole_max <= height and width.
     """
+    if not 1 <= hole_min <= hole_max <= min(height, width):
+        raise ValueError(
+            "holes need 1 <= hole_min <= hole_max <= the shorter side of the image "
+            f"({min(height, width)}), not hole_min={hole_min}, hole_max={hole_max}"
+        )
     y, x, h, w = jax.random.uniform(key, (4, count), jnp.float32)
     rows = hole_min + to_integer(h, hole_max - hole_min + 1)
     columns = hole_min + to_integer(w, hole_max - hole_min + 1)

@@ -10,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from cifar_jax.augment.floating import require_floating
+from cifar_jax.checks import require_floating
 
 Border = Literal["constant", "reflect101"]
 

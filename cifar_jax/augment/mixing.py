@@ -1,7 +1,8 @@
 """Mixing images and their soft labels: MixUp, CutMix and RICAP.
 
 Images are floating, [B, H, W, C]; targets are distributions over classes, floating [B, K], and stay
-so; integers are a TypeError. The parameter of a Beta distribution must be above 0.
+so; integers are a TypeError, and another number of targets than of images a ValueError. So is a
+parameter of a Beta distribution that is a number of Python's and not above 0.
 Positions are in pixels. Each mix is drawn once for the batch, as in the reference code; MixUp and
 CutMix can also be drawn per image. Shapes are static: boxes are masks, crops are gathers.
 """
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_jax.augment.erase import Box, to_integer
-from cifar_jax.augment.floating import require_floating
+from cifar_jax.checks import require_floating, require_shape
 
 
 def mixup(
@@ -37,8 +38,7 @@ def mixup(
 
     Reference: Zhang et al., mixup, arXiv:1710.09412; github.com/facebookresearch/mixup-cifar10
     """
-    require_floating(images=images, targets=targets)
-    images, targets = jnp.asarray(images), jnp.asarray(targets)
+    images, targets = _checked(images, targets)
     lambda_key, partner_key = jax.random.split(key)
     batch = images.shape[0]
     lam = draw_lambda(lambda_key, batch if per_image else 1, alpha=alpha)
@@ -71,8 +71,7 @@ def cutmix(
 
     Reference: Yun et al., CutMix, arXiv:1905.04899; github.com/clovaai/CutMix-PyTorch
     """
-    require_floating(images=images, targets=targets)
-    images, targets = jnp.asarray(images), jnp.asarray(targets)
+    images, targets = _checked(images, targets)
     lambda_key, box_key, partner_key = jax.random.split(key, 3)
     batch, height, width, _ = images.shape
     lam = draw_lambda(lambda_key, batch if per_image else 1, alpha=alpha)
@@ -102,8 +101,7 @@ def ricap(
 
     Reference: Takahashi et al., RICAP, arXiv:1811.09030; github.com/jackryo/ricap
     """
-    require_floating(images=images, targets=targets)
-    images, targets = jnp.asarray(images), jnp.asarray(targets)
+    images, targets = _checked(images, targets)
     corner_key, crop_key, partner_key = jax.random.split(key, 3)
     batch, height, width, _ = images.shape
     corner_y, corner_x = draw_ricap_corner(corner_key, height=height, width=width, beta=beta)
@@ -147,6 +145,8 @@ def draw_lambda(key: jax.Array, count: int, *, alpha: float) -> jax.Array:
 
     Reference: Devroye, Random variate generation in one line of code, WSC 1996.
     """
+    if isinstance(alpha, int | float) and not alpha > 0:
+        raise ValueError(f"the parameter of a Beta distribution must be above 0, not {alpha}")
     turn, u = jax.random.uniform(key, (2, count), jnp.float32)
     cos = jnp.cos(2 * jnp.pi * turn)
     ratio = cos / jnp.sqrt(cos**2 + 1 / jnp.expm1(-jnp.log1p(-u) / alpha))
@@ -196,6 +196,12 @@ def draw_ricap_corner(
     sides = jnp.array([height, width], jnp.float32)
     corner_y, corner_x = jnp.round(fractions * sides).astype(jnp.int32)
     return corner_y, corner_x
+
+
+def _checked(images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    require_floating(images=images, targets=targets)
+    require_shape((len(images), *targets.shape[1:]), targets=targets)
+    return jnp.asarray(images), jnp.asarray(targets)
 
 
 def _blend(weight: jax.Array, first: jax.Array, second: jax.Array) -> jax.Array:

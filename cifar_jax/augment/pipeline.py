@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_jax.augment import color, erase, geometry, mixing
-from cifar_jax.augment.floating import require_floating
+from cifar_jax.checks import require_floating
 from cifar_jax.config import AugmentConfig
 
 MIX_NAMES = ("none", "ricap", "mixup", "cutmix")  # the name of each kind of mix, by number

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cifar_jax.checks import require_floating
 from cifar_jax.models.layers import (
     DEFAULT_HALVINGS,
     Kernel,
@@ -103,7 +104,11 @@ class SeparableResNet(nn.Module):
 
         Returns:
           Logits [B, num_classes], float32.
+
+        Raises:
+          TypeError: for images that are not floating: bytes are not normalised.
         """
+        require_floating(images=images)
         convolutions = choose_convolutions(images.shape[0], self.lanes, self.dtype)
         x = convolutions.arrange(images.astype(self.dtype))
         kernel = Kernel((3, 3, images.shape[-1], self.stem), self.dtype, name="stem")()

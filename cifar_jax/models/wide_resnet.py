@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cifar_jax.checks import require_floating
 from cifar_jax.models.layers import DEFAULT_HALVINGS, BatchNorm, blocks_of, conv_init, dense_init
 
 
@@ -66,7 +67,11 @@ class WideResNet(nn.Module):
 
         Returns:
           Logits [B, num_classes], float32.
+
+        Raises:
+          TypeError: for images that are not floating: bytes are not normalised.
         """
+        require_floating(images=images)
         conv = partial(nn.Conv, use_bias=False, kernel_init=conv_init, dtype=self.dtype)
         norm = partial(
             nn.BatchNorm,

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_jax import augment
+from cifar_jax.checks import require_shape
 from cifar_jax.config import AugmentConfig
 from cifar_jax.rng import stream_key
 
@@ -25,15 +26,20 @@ def augmented_batch(
     Args:
       key: the run's key.
       step: global step, scalar.
-      batch: images uint8 [B, H, W, C] and labels [B].
+      batch: images uint8 [B, H, W, C] and labels [B], in [0, K).
       config: the section "augment".
       num_classes: K.
 
     Returns:
       Normalised images float32 [B, H, W, C], soft labels [B, K], and the mix's index in
       ``augment.MIX_NAMES``.
+
+    Raises:
+      TypeError: for images that are not uint8.
+      ValueError: for labels of another shape.
     """
     images, labels = batch
+    require_shape(images.shape[:1], labels=labels)
     images = augment.augment_pixels(stream_key(key, "augment", step), to_float(images), config)
     images = augment.normalize(images, mean=config.mean, std=config.std)
     targets = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cifar_jax import augment, tta
+from cifar_jax.checks import require_shape
 from cifar_jax.config import AugmentConfig
 from cifar_jax.losses import cross_entropy
 from cifar_jax.metrics import target_mass
@@ -34,7 +35,8 @@ def make_eval_step(
       where the mask is 0: loss [B] in nats, correct [B] and probabilities [B, K].
 
     Raises:
-      ValueError: for no mode, or one that is unknown.
+      ValueError: for no mode, or one that is unknown; by the function, for labels or a mask of
+        another shape.
     """
     most = tta.most_views(modes)
 
@@ -42,6 +44,7 @@ def make_eval_step(
         variables: Any, batch: tuple[jax.Array, jax.Array, jax.Array]
     ) -> dict[tta.Mode, dict[str, jax.Array]]:
         images, labels, mask = batch
+        require_shape(images.shape[:1], labels=labels, mask=mask)
         views = tta.views(to_float(images), most, border=config.border)
         mask = mask.astype(jnp.float32)
 

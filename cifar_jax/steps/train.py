@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from cifar_jax import augment, optim
+from cifar_jax.checks import require_shape
 from cifar_jax.config import Config
 from cifar_jax.losses import cross_entropy, distillation
 from cifar_jax.metrics import target_mass
@@ -59,7 +60,8 @@ def make_train_step(
 
     Raises:
       ValueError: if the config names a teacher and none is given.
-      TypeError: by :func:`augmented_batch`, for images that are not uint8.
+      TypeError, ValueError: by the step, for images that are not uint8, labels that are not [B], or
+        logits that are not [B, K].
     """
     if config.distill.teacher and teacher is None:
         raise ValueError(
@@ -142,14 +144,20 @@ def make_train_chunk(
       begins where one may: ``state.step`` must be a multiple of ``steps``.
 
     Raises:
-      ValueError: by the function, where its steps do not divide those of an epoch.
+      ValueError: by the function, for fewer images than a batch has, for steps that do not divide
+        those of an epoch, and for another number of labels than of images.
     """
 
     def train_chunk(
         state: TrainState, key: jax.Array, images: jax.Array, labels: jax.Array
     ) -> tuple[TrainState, Metrics]:
+        require_shape(images.shape[:1], labels=labels)
         steps_per_epoch = len(images) // batch_size
-        if not steps_per_epoch or steps_per_epoch % steps:
+        if not steps_per_epoch:
+            raise ValueError(
+                f"batch_size must be at most the {len(images)} images, not {batch_size}"
+            )
+        if steps_per_epoch % steps:
             raise ValueError(
                 f"steps must divide the {steps_per_epoch} steps of an epoch, not be {steps}"
             )
