@@ -86,7 +86,7 @@ def torchs(name: str, options: argparse.Namespace) -> tuple[Callable[[], int], d
 def main() -> None:
     """Read the options, let the contenders take turns, and tell."""
     parser = Parser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--batch", type=positive, default=128, help="images a step")
+    parser.add_argument("--batch", type=positive, default=128, help="images per step")
     parser.add_argument("--rounds", type=positive, default=9)
     parser.add_argument("--steps", type=positive, default=15, help="of a turn")
     parser.add_argument("--convolutions", choices=("auto", "plain", "native"), default="auto")

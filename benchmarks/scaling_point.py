@@ -29,7 +29,7 @@ def read_config(options: argparse.Namespace, *words: str) -> Config:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add what all points have in common."""
     parser.add_argument("--recipe", default="200k_quick", help="the name of a file in configs/")
-    parser.add_argument("--batch", type=positive, default=128, help="images a step")
+    parser.add_argument("--batch", type=positive, default=128, help="images per step")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--steps", type=positive, default=2, help="most of one chunk")
     parser.add_argument("--quick", action="store_true", help="a tiny network, to try the command")

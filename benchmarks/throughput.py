@@ -160,12 +160,12 @@ def draw(report: Report, path: Path) -> None:
 def main() -> None:
     """Read the options, measure and tell."""
     parser = Parser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--batch", type=positive, default=128, help="images a step")
+    parser.add_argument("--batch", type=positive, default=128, help="images per step")
     parser.add_argument("--side", type=positive, default=32, help="of the images [pixels]")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--convolutions", choices=("auto", "plain", "native"), default="auto")
     parser.add_argument("--steps", type=positive, help="of one timed call; default: 5,000 images")
-    parser.add_argument("--eval-batch", type=positive, help="images a step of evaluation")
+    parser.add_argument("--eval-batch", type=positive, help="images per step of evaluation")
     parser.add_argument("--repeats", type=positive, default=7, help="timed calls")
     parser.add_argument("--scaling", action="store_true", help="over batch sizes and sides too")
     powers = [2**n for n in range(5, 12)]

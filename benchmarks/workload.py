@@ -45,7 +45,7 @@ class Workload:
 
         Args:
           recipe: the name of a file in configs/.
-          batch: images a step.
+          batch: images per step.
           side: of the images [pixels].
           dtype: of the network's computation.
           steps: of one call; those of about 5,000 images by default.
@@ -158,7 +158,7 @@ class Workload:
         """Evaluation without test-time augmentation, as cifar_jax.runtime.evaluate does it.
 
         Args:
-          batch: images a step; they come from the host, and the values go back there.
+          batch: images per step; they come from the host, and the values go back there.
 
         Returns:
           The program of a step; a call that evaluates about 5,000 images; and how many they are.

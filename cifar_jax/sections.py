@@ -135,7 +135,7 @@ class TrainConfig:
     """The loop."""
 
     epochs: Count = 200  # passes over the training images
-    batch_size: Count = 128  # images a step
+    batch_size: Count = 128  # images per step
     seed: Seed = 0  # of weights, order, augmentation and dropout
     chunk_steps: Count = 64  # most steps in one call of the compiled loop
     checkpoint_every: Count = 1  # epochs between checkpoints
@@ -148,5 +148,5 @@ class TrainConfig:
 class EvalConfig:
     """Evaluation."""
 
-    batch_size: Count = 64  # images a step; few fit the caches of a CPU
+    batch_size: Count = 64  # images per step; few fit the caches of a CPU
     tta: Literal["none", "flip", "full"] = "full"  # test-time augmentation: 1, 2 or 8 views

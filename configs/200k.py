@@ -9,7 +9,7 @@ corrected. The original's honest figure is about 84 % on the test set.
 Measured 2026-11-26 on two cores of an AMD EPYC (AVX-512), jax 0.10.2, float32, seed 0 only: epoch
 176 of 196 (patience ended it), chosen on 5,000 held-out training images (91.24 % there), averaged
 weights, no test-time augmentation: 90.87 % on the test set (n = 1), 91.42 % with 8 views, in 2:05
-hours, some of it beside other work. JSON: results/2026-11-26-200k. Other seeds have not been run.
+hours, some of it alongside other work. JSON: results/2026-11-26-200k. Other seeds were not run.
 """
 
 from cifar_jax.config import Config

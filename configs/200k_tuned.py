@@ -6,7 +6,7 @@ Its teacher is pretrained/teacher (configs/teacher.py), a path from the folder o
 has not seen 5,000 images of split seed 0: a run that it teaches holds out those
 (--data.validation-examples 5000) or none, and does not train on generated images. With
 --distill.teacher '' there is no teacher, and a step needs about half of the multiply-adds. On one
-core of an AMD EPYC 100 epochs of 45,000 images with it took 1:51 h, at 740 images a second.
+core of an AMD EPYC 100 epochs of 45,000 images with it took 1:51 h, at 740 images per second.
 
 Measured 2026-11-26 on one NVIDIA H200, jax 0.11.2, bfloat16, seeds 0 to 4 side by side, 185 epochs
 instead of 200:
@@ -19,7 +19,7 @@ the test set, mean 92.67 %, std 0.29 (n = 5), in 5.6 minutes for all five togeth
 results/2026-11-26-h200-taught. The aim is 93.57 %, the mean of five seeds.
 
 Without a teacher, in float32 on two cores of an Intel Xeon, jax 0.10.2, seed 0 only, 120 epochs:
-92.28 % (n = 1), in 1:38 h, most of it beside other work. JSON:
+92.28 % (n = 1), in 1:38 h, most of it alongside other work. JSON:
 results/2026-11-26-tuned-lower-rates. How it was chosen: docs/recipes.md, which also has
 evidence that mixing gains in longer runs (not part of this recipe yet). Not run for 200 epochs or
 more: docs/gpu-queue.md has the commands.

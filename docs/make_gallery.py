@@ -44,10 +44,14 @@ class Strip(NamedTuple):
 
 
 PIXELS = (
-    Strip("horizontal_flip", "A coin an image.", "augment.horizontal_flip(key, images)"),
+    Strip(
+        "horizontal_flip",
+        "Each image with probability 0.5.",
+        "augment.horizontal_flip(key, images)",
+    ),
     Strip(
         "alternating_flip",
-        "A coin an image for the first epoch; from then on every other epoch is flipped.",
+        "At random in the first epoch; from then on each image is flipped every other epoch.",
         "[augment.alternating_flip(key, images[:1], numbers[:1], epoch)[0] for epoch in range(6)]",
         "[f'epoch {epoch}' for epoch in range(6)]",
     ),

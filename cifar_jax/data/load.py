@@ -1,4 +1,4 @@
-"""One entrance to the data set: tries the sources in turn, and caches what it gets."""
+"""The entry point to the data set: tries the sources in turn, and caches what it gets."""
 
 import contextlib
 import functools

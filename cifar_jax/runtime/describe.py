@@ -62,7 +62,7 @@ def _percent(share: float | None) -> str:
 
 
 def describe_sweep(found: dict[str, Any]) -> str:
-    """The table of a sweep: a row a seed, then mean, standard deviation and 95 % interval.
+    """The table of a sweep: a row per seed, then mean, std and 95 % confidence interval.
 
     Below it, what was changed in the config of a run that had begun.
     """

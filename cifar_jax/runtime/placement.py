@@ -1,4 +1,4 @@
-"""Where the arrays of a loop lie when there are several devices; with one, nothing is said."""
+"""How the arrays of a loop are sharded over several devices; with one, they are not."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""The picture of a network's calibration, in the style of figures.py."""
+"""The reliability diagram of a network, in the style of figures.py."""
 
 from collections.abc import Mapping, Sequence
 

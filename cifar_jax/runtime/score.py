@@ -1,4 +1,4 @@
-"""What a network is worth: the figures of results.json and of the command "eval"."""
+"""A network's metrics: those of results.json and of the command "eval"."""
 
 from collections.abc import Callable
 from pathlib import Path

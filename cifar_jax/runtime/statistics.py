@@ -13,8 +13,8 @@ def summarize(values: Sequence[float]) -> dict[str, Any]:
       values: one a seed, at least one.
 
     Returns:
-      n, mean, std (of the sample, n - 1) and the 95 % interval of the mean by Student's t; std and
-      interval are None for one value.
+      n, mean, std (of the sample, n - 1) and the 95 % confidence interval of the mean by
+      Student's t; std and interval are None for one value.
 
     >>> summarize([0.9, 0.92])["mean"]
     0.91

@@ -54,7 +54,7 @@ def refusal(module, monkeypatch, capsys):
 
 @pytest.fixture(scope="session")
 def assert_rates():
-    """Assert that images a second are finite and positive, and that the median is in the range."""
+    """Assert that images per second are finite and positive, their median in the range."""
 
     def check(report, name=""):
         key = f"{name}_images_per_second" if name else "images_per_second"
