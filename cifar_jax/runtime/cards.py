@@ -75,9 +75,7 @@ def export(
             f"{run.results}: must be there: only a finished run can be exported (to end it "
             "early: train it with --train.epochs N --allow-config-change, N the epoch it is in)"
         )
-    results = run.read_results()
-    if missing := set(FROM_RESULTS.values()) - set(results):
-        raise ConfigError(f"{run.results}: has no {min(missing)}: written by an older version")
+    results = run.read_results(besides=FROM_RESULTS.values())
     step = results["selected_epoch"] * config.steps_per_epoch
     state = restore_selected(Trainer(config), run, step, report=report)
     card = {

@@ -120,8 +120,14 @@ def evaluate_modes(
     read = {name: getattr(config.augment, name) for name in ("mean", "std", "border")}
     lanes = network(config).lanes
     eval_step = _compiled_step(config.model, lanes, AugmentConfig(**read), tuple(modes))
-    size = config.eval.batch_size
-    reports = _evaluate(eval_step, variables, dataset, size, watch, field="eval.batch_size")
+    reports = evaluate_with(
+        eval_step,
+        variables,
+        dataset,
+        batch_size=config.eval.batch_size,
+        field="eval.batch_size",
+        watch=watch,
+    )
     return {mode: reports[mode] for mode in modes}
 
 
@@ -131,6 +137,7 @@ def evaluate_with(
     dataset: tuple[np.ndarray, np.ndarray],
     *,
     batch_size: int = 64,
+    field: str = "batch_size",
     watch: Watch = iter,
 ) -> dict[tta.Mode, Report]:
     """Evaluate any network: of K classes, and images of any size.
@@ -140,6 +147,7 @@ def evaluate_with(
       variables: of the network.
       dataset: images uint8 [N, H, W, C] and labels [N], N at least 1.
       batch_size: images of a batch; the next power of two where there are fewer.
+      field: the name of the batch size in the message of OutOfMemory.
       watch: see :func:`evaluate_modes`.
 
     Returns:
@@ -149,18 +157,6 @@ def evaluate_with(
       ValueError: without images.
       OutOfMemory: when the device has too little for so many images.
     """
-    return _evaluate(eval_step, variables, dataset, batch_size, watch, field="batch_size")
-
-
-def _evaluate(
-    eval_step: EvalStep,
-    variables: Any,
-    dataset: tuple[np.ndarray, np.ndarray],
-    batch_size: int,
-    watch: Watch,
-    *,
-    field: str,
-) -> dict[tta.Mode, Report]:
     images, labels = dataset
     if not len(images):
         raise ValueError("dataset must have at least 1 image, not 0")

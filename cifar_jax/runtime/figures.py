@@ -80,22 +80,19 @@ def new_figure(width: float, height: float, title: str = "") -> Iterator[Figure]
         yield figure
 
 
-def curves_figure(
-    history: History, *, title: str = "", selected_epoch: int | None = None
-) -> Figure:
+def curves_figure(history: History, *, selected_epoch: int | None = None) -> Figure:
     """Draw loss, accuracy and learning rate over the epochs.
 
     Args:
       history: one row an epoch, with ``epoch``, ``learning_rate`` and, for each prefix of
         ``SERIES``, ``<prefix>_loss`` and ``<prefix>_accuracy`` [fraction]. What is missing, None
         or not finite is left out; other keys are not read.
-      title: above the panels.
       selected_epoch: marked in each panel.
 
     Returns:
       A figure of three panels.
     """
-    with new_figure(1600, 520, title) as figure:
+    with new_figure(1600, 520) as figure:
         figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.1)
         panels = figure.subplots(1, 3, width_ratios=(1, 1, 0.7))
         for axes, (quantity, name) in zip(panels, QUANTITIES.items(), strict=True):
@@ -179,7 +176,7 @@ def confusion_figure(
 
 
 def augmentations_figure(
-    images: np.ndarray, captions: Sequence[str], *, columns: int = 8, title: str = ""
+    images: np.ndarray, captions: Sequence[str], *, columns: int = 8
 ) -> Figure:
     """Draw a sheet of images, every pixel a square, each with its caption below.
 
@@ -187,7 +184,6 @@ def augmentations_figure(
       images: [N, H, W, 3], float in [0, 1]; what lies outside is clipped.
       captions: N short texts; long lines are wrapped.
       columns: images in a row.
-      title: above the sheet.
 
     Returns:
       A figure of ``columns`` x ceil(N / columns) images.
@@ -197,18 +193,13 @@ def augmentations_figure(
     wrapped = ["\n".join(map(_wrap, text.splitlines())) for text in captions]
     lines = max(text.count("\n") + 1 for text in wrapped)
     cell = height + LINE * lines + GAP
-    top = 60 if title else GAP
     rows = -(-len(images) // columns)
-    total = columns * (width + GAP) + GAP, top + rows * cell + GAP
+    total = columns * (width + GAP) + GAP, GAP + rows * cell + GAP
     with new_figure(*total) as figure:
         sheet = figure.add_axes((0, 0, 1, 1), xlim=(0, total[0]), ylim=(total[1], 0))  # in pixels
         sheet.set_axis_off()
-        if title:
-            sheet.text(
-                total[0] / 2, 30, title, fontsize=15, fontweight="bold", ha="center", va="center"
-            )
         for index, (image, text) in enumerate(zip(images, wrapped, strict=True)):
-            x, y = GAP + index % columns * (width + GAP), top + index // columns * cell
+            x, y = GAP + index % columns * (width + GAP), GAP + index // columns * cell
             extent = (x, x + width, y + height, y)
             sheet.imshow(image, extent=extent, interpolation="nearest", aspect="auto")
             sheet.text(x + width / 2, y + height + 4, text, fontsize=9, ha="center", va="top")

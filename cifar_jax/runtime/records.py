@@ -11,7 +11,7 @@ from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.history import Row, selected
 from cifar_jax.runtime.workdir import Workdir
 
-NEEDED = {  # of results.json
+NEEDED = {  # of results.json, besides what every reader of it needs
     *("confusion", "ema_test_loss", "test_images", "seconds", "multiply_adds", "seed", "date"),
     *("versions", "device", "command", "config_sha256", "weights_sha256"),
 }
@@ -64,9 +64,7 @@ def read(folder: Path) -> Record:
     run = Workdir(folder)
     config, results = run.read_config(), None
     if run.results.exists():
-        results = OLDER | run.read_results()
-        if missing := NEEDED - set(results):
-            raise ConfigError(f"{run.results}: has no {min(missing)}: not a run's results")
+        results = OLDER | run.read_results(besides=NEEDED)
         device = results["device"]
         if not isinstance(device, dict) or DEVICE - set(device):
             wanted = ", ".join(sorted(DEVICE))

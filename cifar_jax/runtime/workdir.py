@@ -16,7 +16,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +129,11 @@ class Workdir:
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"{self.config}: not a run's config: {error}") from error
 
-    def read_results(self) -> dict[str, Any]:
-        """Read results.json; raises ConfigError when it is broken."""
+    def read_results(self, *, besides: Iterable[str] = ()) -> dict[str, Any]:
+        """Read results.json; raises ConfigError when it is broken, or lacks one of ``besides``."""
         try:
             results = json.loads(self.results.read_text(encoding="utf-8"))
-            if missing := RESULTS - set(results):
+            if missing := RESULTS.union(besides) - set(results):
                 raise ValueError(f"it has no {min(missing)}")
             return results
         except (ValueError, TypeError, RecursionError) as error:

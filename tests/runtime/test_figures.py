@@ -70,9 +70,9 @@ def test_the_users_settings_change_no_picture(tmp_path):
         "font.size": 30,
         "axes.grid": True,
     }
-    figures.save(figures.curves_figure(history(3), title="One"), tmp_path / "one.png")
+    figures.save(figures.curves_figure(history(3)), tmp_path / "one.png")
     with rc_context(settings):
-        figures.save(figures.curves_figure(history(3), title="One"), tmp_path / "two.png")
+        figures.save(figures.curves_figure(history(3)), tmp_path / "two.png")
         drawn = charts.curves(history(3), "loss", 2)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
     assert charts.curves(history(3), "loss", 2) == drawn
@@ -135,10 +135,10 @@ def test_curves_of_nothing_are_empty_panels(tmp_path):
 def test_curves_as_png(tmp_path):
     path = tmp_path / "curves.png"
     rows = history(3, validation_loss=1.0)
-    figures.save(figures.curves_figure(rows, title="a run", selected_epoch=2), path)
+    figures.save(figures.curves_figure(rows, selected_epoch=2), path)
     assert decode(path).shape == (520, 1600, 3)
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
-    check_texts_are_apart(figures.curves_figure(history(200), title="a run", selected_epoch=2))
+    check_texts_are_apart(figures.curves_figure(history(200), selected_epoch=2))
 
 
 def test_confusion(tmp_path):
@@ -224,16 +224,16 @@ def test_augmentations(tmp_path):
     images = np.random.default_rng(0).random((11, 32, 32, 3), np.float32)
     mixed = pictures.caption(np.array([0.3, 0.3, 0, 0.2, 0.2, 0, 0, 0, 0, 0]), NAMES)
     captions = ["none\ncat"] * 3 + [f"ricap\n{mixed}"] * 8
-    figure = figures.augmentations_figure(images, captions, columns=4, title="augmented")
+    figure = figures.augmentations_figure(images, captions, columns=4)
     assert len(figure.axes[0].images) == 11
-    assert len(words(figure)) == 12
-    assert words(figure)[1] == "none\ncat"
+    assert len(words(figure)) == 11
+    assert words(figure)[0] == "none\ncat"
     check_texts_are_apart(figure)
     path = tmp_path / "augmentations.png"
     figures.save(figure, path)
     pixels = decode(path)
     assert pixels.shape[1] == 4 * (32 * figures.SCALE + figures.GAP) + figures.GAP
-    left, top = figures.GAP + 3, 60 + 3  # the middle of the first image's first pixel
+    left, top = figures.GAP + 3, figures.GAP + 3  # the middle of the first image's first pixel
     shown = pixels[top :: figures.SCALE, left :: figures.SCALE][:32, :32]
     np.testing.assert_allclose(shown, images[0] * 255, atol=1.01)
 
