@@ -1,4 +1,4 @@
-"""What public functions ask of their arrays, where others would give wrong numbers in silence."""
+"""Checks of arrays that public functions make, where others would silently give wrong numbers."""
 
 import jax
 import jax.numpy as jnp

@@ -1,6 +1,6 @@
 """Metrics: per-example values and counts; the caller reduces.
 
-Labels or targets of another shape than each function says are a ValueError.
+Labels or targets of another shape than a function documents raise ValueError.
 """
 
 import jax

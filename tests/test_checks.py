@@ -1,4 +1,4 @@
-"""Arrays that would give wrong numbers in silence are refused, in one line."""
+"""Arrays that would silently give wrong numbers are refused, in one line."""
 
 import re
 

@@ -1,8 +1,8 @@
 """Mixing images and their soft labels: MixUp, CutMix and RICAP.
 
 Images are floating, [B, H, W, C]; targets are distributions over classes, floating [B, K], and stay
-so; integers are a TypeError, and another number of targets than of images a ValueError. So is a
-parameter of a Beta distribution that is a number of Python's and not above 0.
+so. Integers raise TypeError; another number of targets than of images raises ValueError, and so
+does a parameter of a Beta distribution that is a Python number and not above 0.
 Positions are in pixels. Each mix is drawn once for the batch, as in the reference code; MixUp and
 CutMix can also be drawn per image. Shapes are static: boxes are masks, crops are gathers.
 """
