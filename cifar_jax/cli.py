@@ -1,6 +1,7 @@
 """The command line: words to options, failures to one line and a status."""
 
 import argparse
+import contextlib
 import difflib
 import io
 import shlex
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 
 from cifar_jax.commands import COMMANDS
 from cifar_jax.commands.command import FIELDS, Command, refuse_misspelt
-from cifar_jax.commands.console import drop_output, note, print_versions, tell
+from cifar_jax.commands.console import drop_output, flush_output, note, print_versions, tell
 from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError
@@ -49,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
         else:
             refuse_misspelt(overrides, options)
             COMMANDS[name].run(options, overrides, command)
-    except argparse.ArgumentError as error:
+        flush_output()
+    except (argparse.ArgumentError, argparse.ArgumentTypeError) as error:
         note(str(error))
         return 2
     except CifarJaxError as error:
@@ -63,6 +65,8 @@ def main(argv: Sequence[str]) -> int:
         return 128 + getattr(error, "signum", signal.SIGINT)
     except OSError as error:
         note(str(error))
+        with contextlib.suppress(OSError):
+            flush_output()
         return 1
     return 0
 

@@ -1,9 +1,9 @@
 """A config file, which is Python and defines ``get_config() -> Config``, and its overrides."""
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from cifar_jax.config import Config, check_sections, validate
 from cifar_jax.errors import ConfigError, line_with_type
@@ -27,15 +27,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path}: no such config file")
-    spec = importlib.util.spec_from_file_location("cifar_jax_user_config", path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise ConfigError(f"{path}: a config is a Python file whose name ends in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look for the names in annotations
-    try:
-        spec.loader.exec_module(module)
+    module = ModuleType("cifar_jax_user_config")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # where dataclasses look for the names in annotations
+    try:  # from its text: importlib's bytecode would hide an edit within a second
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
         config = module.get_config() if hasattr(module, "get_config") else None
-    except Exception as error:  # whatever the user's file raises is the user's to read
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the user's file raises, SystemExit as well
         raise ConfigError(f"{path}: {line_with_type(error)}") from error
     if not isinstance(config, Config):
         needed = "must have a function get_config() that returns a Config"

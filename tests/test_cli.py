@@ -27,6 +27,27 @@ SMOKE = ("--config", "configs/smoke.py")
 BY_CLASS = "by class               of the averaged weights"
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_standard_output_that_takes_nothing(full):
+    """A full disk is a failure, a reader that has gone is none; neither ends in a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") if full else os.fdopen(write, "w") as stream:
+        done = subprocess.run(
+            [sys.executable, "main.py", "--version"],
+            cwd=ROOT,
+            env=kept,
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    message = "main.py: [Errno 28] No space left on device: 'standard output'\n"
+    assert (done.returncode, done.stderr) == ((1, message) if full else (0, ""))
+
+
 def run(*words, without=(), **options):
     """A command in a process of its own, without variables whose names begin so."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(tuple(without))}

@@ -124,6 +124,23 @@ def test_mistakes_of_a_process(words, message):
     assert_refused(run(*words.split()), message)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--config", "configs/smoke.py", "--workdir", ""),
+        ("--config", ""),
+        ("eval", "--weights", ""),
+        ("predict", "", "--weights", "pretrained/200k_quick"),
+        ("export", "--workdir", "nowhere", "--output", ""),
+        ("import-torch", "", "--output", "nowhere"),
+        ("compare", ""),
+        ("summary", "--config", "configs/smoke.py", "--picture", ""),
+    ],
+)
+def test_a_path_that_is_empty_is_not_this_folder(run_here, words):
+    assert_refused(run_here(*words), "a path must not be empty (is a variable unset?)")
+
+
 def test_processes_that_nothing_has_started(tmp_path):
     words = ("train", *SMOKE, "--workdir", tmp_path / "run", "--distributed")
     done = run(*words, without=("SLURM_", "OMPI_", "KUBERNETES_"))  # of a job that the tests are in

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -218,15 +219,46 @@ def test_a_message_in_no_box_is_told(monkeypatch):
         override(Config(), ["--train.epochs", "x"])
 
 
+def test_an_edit_that_keeps_size_and_time_is_seen(tmp_path):
+    """As by an editor within a second, or where an archive sets all times alike."""
+    path = tmp_path / "config.py"
+    for epochs in (3, 4):
+        text = "from cifar_jax.config import *\ndef get_config():\n"
+        path.write_text(text + f"    return Config(train=TrainConfig(epochs={epochs}))")
+        os.utime(path, (1e9, 1e9))
+        assert load_config(path).train.epochs == epochs
+    assert [file.name for file in tmp_path.iterdir()] == ["config.py"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import sys\ndef get_config(): sys.exit(0)", "SystemExit: 0"),
+        ("def get_config(): raise GeneratorExit", "GeneratorExit"),
+    ],
+)
+def test_a_config_that_would_end_the_program(tmp_path, text, message):
+    (tmp_path / "config.py").write_text(text)
+    with pytest.raises(ConfigError, match=rf"config\.py: {message}$"):
+        load_config(tmp_path / "config.py")
+
+
+def test_an_interrupt_in_a_config_is_one(tmp_path):
+    (tmp_path / "config.py").write_text("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load_config(tmp_path / "config.py")
+
+
 def test_missing_file():
     with pytest.raises(ConfigError, match=r"^nowhere\.py: no such config file$"):
         load_config("nowhere.py")
 
 
 def test_not_python(tmp_path):
-    (tmp_path / "config.yaml").write_text("a: 1")
-    with pytest.raises(ConfigError, match=r"ends in \.py"):
-        load_config(tmp_path / "config.yaml")
+    for name in ("config.yaml", "config.so"):
+        (tmp_path / name).write_text("a: 1")
+        with pytest.raises(ConfigError, match=r"ends in \.py"):
+            load_config(tmp_path / name)
 
 
 @pytest.mark.parametrize(("asked", "kept"), [("native", "auto"), ("plain", "plain")])

@@ -44,9 +44,16 @@ class Command(NamedTuple):
     fields: str = FIELDS
 
 
+def to_path(word: str) -> Path:
+    """The path of a word of the command line: not an empty one, which would be this folder."""
+    if not word:
+        raise argparse.ArgumentTypeError("a path must not be empty (is a variable unset?)")
+    return Path(word)
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add --config."""
-    parser.add_argument("--config", type=Path, help="a Python file, such as configs/200k.py")
+    parser.add_argument("--config", type=to_path, help="a Python file, such as configs/200k.py")
 
 
 def add_require_gpu(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +69,7 @@ def add_training(parser: argparse.ArgumentParser, workdir: str) -> None:
       workdir: the folder by default, for its help.
     """
     add_config(parser)
-    parser.add_argument("--workdir", type=Path, help=f"folder of the run (default: {workdir})")
+    parser.add_argument("--workdir", type=to_path, help=f"folder of the run (default: {workdir})")
     add_require_gpu(parser)
     parser.add_argument(
         "--allow-config-change",
@@ -80,7 +87,7 @@ def add_training(parser: argparse.ArgumentParser, workdir: str) -> None:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add --workdir, --checkpoint and --weights: where a trained network is."""
-    parser.add_argument("--workdir", type=Path, help="folder of a run")
+    parser.add_argument("--workdir", type=to_path, help="folder of a run")
     parser.add_argument(
         "--checkpoint",
         type=int,
@@ -88,7 +95,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint of the run instead of the selected one",
     )
     parser.add_argument(
-        "--weights", type=Path, help="folder of exported weights, such as pretrained/200k"
+        "--weights", type=to_path, help="folder of exported weights, such as pretrained/200k"
     )
 
 

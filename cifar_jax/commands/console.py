@@ -26,6 +26,16 @@ def drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def flush_output() -> None:
+    """Write out what was printed; raises OSError if that fails, and lets it go nowhere."""
+    try:
+        if sys.stdout:  # None where it is closed
+            sys.stdout.flush()
+    except OSError as error:
+        drop_output()
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
 def interruptible() -> None:
     """Let Ctrl-C unwind from here on; main.py ends at once while packages are imported."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

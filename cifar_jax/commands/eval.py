@@ -15,6 +15,7 @@ from cifar_jax.commands.command import (
     config_of_run,
     open_network,
     prepare,
+    to_path,
     workdir_of,
 )
 from cifar_jax.commands.console import interruptible, note
@@ -28,7 +29,7 @@ from cifar_jax.runtime.workdir import Workdir
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
-        type=Path,
+        type=to_path,
         help="a Python file, whose run in its default folder is meant; any field can follow",
     )
     add_network(parser)
@@ -44,7 +45,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--pictures",
-        type=Path,
+        type=to_path,
         metavar="FOLDER",
         help="write confusion.png and reliability.png into it",
     )

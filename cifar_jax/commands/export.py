@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from cifar_jax.commands.command import (
     Command,
@@ -10,6 +9,7 @@ from cifar_jax.commands.command import (
     add_network,
     open_network,
     refuse_overrides,
+    to_path,
 )
 from cifar_jax.commands.console import interruptible, note
 from cifar_jax.errors import ConfigError
@@ -30,7 +30,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=to_path,
         help="folder, as my/network, or file: .stablehlo, .onnx; .safetensors, .pt or .pth "
         "for torch",
     )

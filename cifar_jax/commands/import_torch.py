@@ -2,9 +2,8 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from cifar_jax.commands.command import Command, Options
+from cifar_jax.commands.command import Command, Options, to_path
 from cifar_jax.commands.console import interruptible
 from cifar_jax.config import validate
 from cifar_jax.errors import ConfigError
@@ -18,7 +17,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "state dict of the original network, or a checkpoint that has one: .safetensors, or of "
         "torch.save, which needs torch; nothing in it is run.",
     )
-    parser.add_argument("--output", type=Path, help="folder to write, as my/network")
+    parser.add_argument("--output", type=to_path, help="folder to write, as my/network")
 
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
@@ -29,7 +28,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         del words[0]
     if not words or options.output is None or (words[0].startswith("-") and not named):
         raise ConfigError("a file and --output are required, as in best.pth --output my/network")
-    path = Path(words.pop(0))
+    path = to_path(words.pop(0))
     from cifar_jax.runtime.environment import require_device
     from cifar_jax.runtime.imported import import_torch
 

@@ -17,6 +17,7 @@ from cifar_jax.commands.command import (
     open_network,
     prepare,
     refuse_overrides,
+    to_path,
 )
 from cifar_jax.commands.console import interruptible, note
 from cifar_jax.data import CLASS_NAMES
@@ -71,7 +72,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
         failed.append(line)
 
     try:
-        paths = find_images([Path(word) for word in words], fail, note=note)
+        paths = find_images([to_path(word) for word in words], fail, note=note)
     except ConfigError:
         for line in failed[-1:]:
             note(line)

@@ -4,19 +4,19 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_jax.commands.command import Command, Options, prepare, refuse_overrides
+from cifar_jax.commands.command import Command, Options, prepare, refuse_overrides, to_path
 from cifar_jax.commands.console import interruptible, note
 from cifar_jax.errors import ConfigError
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=Path, help="folder of a run, finished or not")
+    parser.add_argument("--workdir", type=to_path, help="folder of a run, finished or not")
     add_page(parser, "report.html in the workdir")
 
 
 def add_page(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --output: where a page goes."""
-    parser.add_argument("--output", type=Path, help=f"HTML file to write (default: {default})")
+    parser.add_argument("--output", type=to_path, help=f"HTML file to write (default: {default})")
 
 
 def require_page(output: Path) -> Path:

@@ -2,15 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from cifar_jax.commands.command import Command, Options, add_config, configure
+from cifar_jax.commands.command import Command, Options, add_config, configure, to_path
 from cifar_jax.errors import ConfigError
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
-    parser.add_argument("--picture", type=Path, help="draw the architecture into this PNG")
+    parser.add_argument("--picture", type=to_path, help="draw the architecture into this PNG")
 
 
 def run(options: Options, overrides: Sequence[str], command: str) -> None:

@@ -148,8 +148,10 @@ def _serialize(variables: Any) -> bytes:
 
 
 def _refuse_others(folder: Path, content: bytes) -> None:
-    """Raise ConfigError when the folder has other weights."""
-    there = folder / WEIGHTS
+    """Raise ConfigError when the folder has other weights, or a card that is none of ours."""
+    there, card = folder / WEIGHTS, folder / CARD
+    if card.exists() and b'"file_sha256"' not in card.read_bytes():
+        raise ConfigError(f"{card} is not of exported weights: use another --output, or remove it")
     if there.exists() and there.read_bytes() != content:
         raise ConfigError(f"{folder} holds another network: use another --output, or remove it")
 

@@ -1,5 +1,6 @@
 """What the files of a run say of it, finished or not; its weights are not read."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,20 +75,20 @@ def read(folder: Path) -> Record:
             optional = key == VALIDATION and value is None
             if not isinstance(value, int | float) and not optional:
                 raise ConfigError(f"{run.results}: {key} must be a number, not {value!r:.40}")
-    path = folder.resolve()
+    path = Path(os.path.realpath(folder))  # Path.resolve raises for a loop
     name = path.name if seed_of(path) is None else f"{path.parent.name}/{path.name}"
     return Record(name, run, config, run.read_metrics(), results)
 
 
 def seed_of(folder: Path) -> int | None:
     """The seed of a sweep's run by its folder's name; None for another folder."""
-    found = re.fullmatch(r"seed(\d+)", folder.name)
+    found = re.fullmatch(r"seed(0|[1-9]\d*)", folder.name)
     return int(found[1]) if found else None
 
 
 def expand(folders: Sequence[Path]) -> list[Path]:
     """Runs, with the runs of a sweep or a grid in place of its folder, each once."""
-    runs = {run.resolve(): run for folder in folders for run in _runs_of(folder)}
+    runs = {os.path.realpath(run): run for folder in folders for run in _runs_of(folder)}
     return list(runs.values())
 
 

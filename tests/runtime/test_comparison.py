@@ -9,8 +9,9 @@ from test_run_page import Page
 from tiny_runs import copy_run
 
 from cifar_jax.cli import main
+from cifar_jax.errors import ConfigError
 from cifar_jax.runtime.comparison import compare, describe
-from cifar_jax.runtime.records import expand, read
+from cifar_jax.runtime.records import expand, read, seed_of
 
 
 @pytest.fixture
@@ -203,3 +204,11 @@ def test_a_folder_of_other_runs_is_no_grid(make, tmp_path):
     make("several/lr=0.1", 0.5)
     make("several/plain", 0.6)
     assert expand([tmp_path / "several"]) == [tmp_path / "several"]  # which is refused
+
+
+def test_folders_of_a_seed_and_a_link_in_a_circle(tmp_path):
+    assert [seed_of(Path(name)) for name in ("seed0", "seed10", "seed00")] == [0, 10, None]
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(ConfigError, match=r"config\.json: cannot be read"):
+        read(loop)

@@ -119,6 +119,10 @@ def with_array(state, name, change):
         (lambda s: {**s, "extra": s["fc.bias"]}, "extra: must be a name of a SeparableResNet"),
         (lambda s: with_array(s, "fc.bias", lambda a: a * np.float32(np.nan)), "must be finite"),
         (
+            lambda s: with_array(s, "bn1.running_var", lambda a: -a),
+            r"bn1\.running_var must be variances, and has a negative number",
+        ),
+        (
             lambda s: with_array(
                 with_array(s, "fc.bias", lambda a: a[:3]), "fc.weight", lambda a: a[:3]
             ),

@@ -108,6 +108,14 @@ def test_a_run_in_bfloat16_is_exported_and_scored_in_float32(light, tmp_path, mo
         export(tmp_path / "run", tmp_path / "net")
 
 
+def test_a_card_of_something_else_is_not_replaced(whole, tmp_path):
+    (tmp_path / "card.json").write_text('{"mine": "my own model card"}')
+    with pytest.raises(ConfigError, match=r"card\.json is not of exported weights: use another"):
+        export(whole[0], tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["card.json"]
+    assert "mine" in (tmp_path / "card.json").read_text()
+
+
 def test_another_network_is_not_replaced(whole, copy):
     assert export(whole[0], copy, limits="Again.")["limits"].endswith("Again.")
     rewrite(copy, b"others")

@@ -107,6 +107,8 @@ def load(path: Path) -> State:
         with np.errstate(over="ignore"):
             if not np.isfinite(np.asarray(array, np.float32)).all():
                 raise WeightsError(f"{path}: {name} must be finite, and has a NaN or an infinity")
+        if name.endswith("running_var") and np.any(np.asarray(array) < 0):
+            raise WeightsError(f"{path}: {name} must be variances, and has a negative number")
     return State(variables, model, entry, normalisation, hashlib.sha256(content).hexdigest())
 
 
