@@ -75,7 +75,7 @@ def read(folder: Path) -> Record:
             optional = key == VALIDATION and value is None
             if not isinstance(value, int | float) and not optional:
                 raise ConfigError(f"{run.results}: {key} must be a number, not {value!r:.40}")
-    path = Path(os.path.realpath(folder))  # Path.resolve raises for a loop
+    path = folder.resolve()
     name = path.name if seed_of(path) is None else f"{path.parent.name}/{path.name}"
     return Record(name, run, config, run.read_metrics(), results)
 
@@ -88,7 +88,8 @@ def seed_of(folder: Path) -> int | None:
 
 def expand(folders: Sequence[Path]) -> list[Path]:
     """Runs, with the runs of a sweep or a grid in place of its folder, each once."""
-    runs = {os.path.realpath(run): run for folder in folders for run in _runs_of(folder)}
+    found = (run for folder in folders for run in _runs_of(folder))
+    runs = {os.path.realpath(run): run for run in found}  # Path.resolve raises for a loop
     return list(runs.values())
 
 
