@@ -7,6 +7,7 @@ import resource
 import shlex
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -41,10 +42,22 @@ def positives(word: str) -> list[int]:
     return [positive(part) for part in word.split(",")]
 
 
+def output_folder(word: str) -> Path:
+    """Make a folder to write to, before hours of measuring, an ``argparse`` type."""
+    folder = Path(word)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{error.strerror}: {word!r}") from error
+
+
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add ``--json`` and ``--out``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a table")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the JSON and charts here")
+    text = "write the JSON and charts here"
+    parser.add_argument("--out", type=output_folder, metavar="FOLDER", help=text)
 
 
 def say(line: str) -> None:
@@ -142,7 +155,6 @@ def publish(
     if options.out:
         from cifar_jax.files import replacing, write_json
 
-        options.out.mkdir(parents=True, exist_ok=True)
         write_json(options.out / f"{report['benchmark']}.json", report)
         with replacing(options.out / f"{report['benchmark']}.png") as path:
             draw(path)

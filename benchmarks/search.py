@@ -70,9 +70,10 @@ def load_trials(config: Path, trials: dict[str, list[str]], epochs: int) -> dict
 def read_log(path: Path) -> dict[str, Row]:
     """The rows that are there already, by the hash of their config."""
     rows = {}
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else (), 1):
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
             row = json.loads(line)
+            float(row[CHOSEN_BY])
             rows[row["config_sha256"]] = row
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path}, line {number}: not a row of a search: {error}") from error
@@ -130,6 +131,8 @@ def search(
         for config in configs.values()
         if (teacher := load_teacher(config))
     }
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.open("a").close()  # so that no trial is lost for want of a place for its row
     done = {
         sha256: row
         for sha256, row in read_log(log).items()
@@ -154,7 +157,6 @@ def search(
                     "versions": environment.versions(),
                     "config_sha256": configs[name].sha256,
                 }
-                log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 done[configs[name].sha256] = row

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cifar_jax.errors import ConfigError
+from cifar_jax.errors import ConfigError, shown
 from cifar_jax.ranges import check_fields, with_floats
 from cifar_jax.sections import (
     IMAGE_SIDE,
@@ -178,5 +178,5 @@ def check_sections(config: Config) -> None:
         section = getattr(config, field.name)
         if type(section) is not type(field.default):
             kind = type(field.default).__name__
-            raise ConfigError(f"{field.name} must be of type {kind}, not {section!r:.40}")
+            raise ConfigError(f"{field.name} must be of type {kind}, not {shown(section)}")
         check_fields(field.name, section)

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cifar_jax.config import Config, check_sections, validate
-from cifar_jax.errors import ConfigError, line_with_type
+from cifar_jax.errors import ConfigError, line_with_type, shown
 from cifar_jax.overrides import override
 
 
@@ -41,6 +41,6 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: {line_with_type(error)}") from error
     if not isinstance(config, Config):
         needed = "must have a function get_config() that returns a Config"
-        raise ConfigError(f"{path}: {needed}, not {config!r:.60}")
+        raise ConfigError(f"{path}: {needed}, not {shown(config)}")
     check_sections(config)
     return validate(override(config, overrides))

@@ -26,3 +26,11 @@ def one_line(error: object) -> str:
 def line_with_type(error: BaseException) -> str:
     """The same after the error's type, for errors of any kind."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: its first 40 characters."""
+    try:
+        return f"{value!r:.40}"
+    except Exception:  # of a number of thousands of digits, for one, or of a user's class
+        return f"a value of type {type(value).__name__} that cannot be printed"

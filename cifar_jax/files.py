@@ -160,7 +160,7 @@ def locked(path: Path, busy: Callable[[str], None]) -> Iterator[None]:
     Raises:
       OSError: when the file cannot be made, or on a file system without locks.
     """
-    with path.open("a+") as file:
+    with path.open("a+", errors="replace") as file:  # of another program, for one
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,7 +5,7 @@ import math
 import sys
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from cifar_jax.errors import ConfigError
+from cifar_jax.errors import ConfigError, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,28 +78,20 @@ def _with_floats(value: Any, hint: Any) -> Any:
 def _check(name: str, value: Any, hint: Any) -> None:
     if get_origin(hint) is tuple:
         if not isinstance(value, tuple) or not value:
-            raise ConfigError(f"{name} must be a tuple of at least one number, not {_shown(value)}")
+            raise ConfigError(f"{name} must be a tuple of at least one number, not {shown(value)}")
         for item in value:
             _check(name, item, get_args(hint)[0])
         return
     if get_origin(hint) is Literal:
-        if value not in get_args(hint):
+        if not isinstance(value, str) or value not in get_args(hint):
             raise ConfigError(
-                f"{name} must be one of {', '.join(get_args(hint))}, not {_shown(value)}"
+                f"{name} must be one of {', '.join(get_args(hint))}, not {shown(value)}"
             )
         return
     kind, *ranges = get_args(hint) if get_origin(hint) is Annotated else (hint,)
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
-        raise ConfigError(f"{name} must be of type {kind.__name__}, not {_shown(value)}")
+        raise ConfigError(f"{name} must be of type {kind.__name__}, not {shown(value)}")
     for limits in ranges:
         if value not in limits:
-            raise ConfigError(f"{name} must be {limits}, not {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    """A value in a message."""
-    try:
-        return f"{value!r:.40}"
-    except ValueError:  # Python prints no more than 4,300 digits
-        return "a number of thousands of digits"
+            raise ConfigError(f"{name} must be {limits}, not {shown(value)}")

@@ -28,6 +28,10 @@ def assert_refused(done, message):
         ("--config configs/200k.py --augment.mixup 1.5", "between 0 and 1, not 1.5"),
         ("--config configs/200k.py --optim.warmup 2", "between 0 and 1, not 2.0"),
         ("--config configs/200k.py --train.batch-size 60000", "at most the 45000 images"),
+        (
+            "sweep --config configs/200k.py --side-by-side 0",
+            "--side-by-side must be at least 1, not 0",
+        ),
         ("--config configs/absent.py", "configs/absent.py: no such config file"),
         ("--config", "expected one argument"),
         ("", "--config is required"),
@@ -160,6 +164,11 @@ def test_an_unusable_workdir(tmp_path):
     (tmp_path / "file").write_text("")
     done = run(*SMOKE, "--workdir", tmp_path / "file" / "run")
     assert_refused(done, "cannot be a workdir: Not a directory")
+
+
+def test_a_name_that_a_terminal_would_break_is_one_line(run_here, tmp_path):
+    done = run_here("--config", tmp_path / "a\nb\x1b[1m.py")
+    assert_refused(done, r"a\nb\x1b[1m.py: no such config file")
 
 
 COMMANDS = ("train", "sweep", "import-torch", "summary", "data")

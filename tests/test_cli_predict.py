@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -54,6 +57,24 @@ def test_predict(run_here, tmp_path):
         assert line == f"{best['class']:10} {best['probability']:7.2%}  {row['file']}"
     nothing = run_here("predict", tmp_path / "b.jpg", *WEIGHTS, "--json")
     assert (nothing.returncode, nothing.stderr) == (2, bad)
+
+
+def test_closed_standard_streams(tmp_path):
+    """What is printed goes nowhere, and into no file that has the number of standard output."""
+    path, cache = tmp_path / "a.png", tmp_path / "cache"
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(path)
+    words = [sys.executable, "main.py", "predict", str(path), *WEIGHTS]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cache)},
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert not [
+        file for file in cache.rglob("*") if file.is_file() and b"a.png" in file.read_bytes()
+    ]
 
 
 def test_predict_with_views(run_here, tmp_path):

@@ -29,8 +29,7 @@ def drop_output() -> None:
 def flush_output() -> None:
     """Write out what was printed; raises OSError if that fails, and lets it go nowhere."""
     try:
-        if sys.stdout:  # None where it is closed
-            sys.stdout.flush()
+        sys.stdout.flush()
     except OSError as error:
         drop_output()
         raise OSError(error.errno, error.strerror, "standard output") from error
@@ -43,8 +42,9 @@ def interruptible() -> None:
 
 
 def note(message: str) -> None:
-    """Say something on standard error."""
-    tell(f"main.py: {message}")
+    """Say something on standard error, in one line; what a terminal cannot show is escaped."""
+    shown = (c if c.isprintable() else repr(c)[1:-1] for c in message)
+    tell(f"main.py: {''.join(shown)}")
 
 
 def tell(text: str) -> None:

@@ -55,6 +55,8 @@ def _read_grid(words: Sequence[str]) -> dict[str, list[str]]:
 def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Train with several seeds and print the table."""
     config, grid = configure(options, overrides), _read_grid(options.grid)
+    if options.side_by_side is not None and options.side_by_side < 1:
+        raise ConfigError(f"--side-by-side must be at least 1, not {options.side_by_side}")
     if any(word.startswith("--train.seed") for word in (*overrides, *(f"--{f}" for f in grid))):
         raise ConfigError("--train.seed: a sweep takes --seeds instead")
     from cifar_jax.runtime.describe import describe_grid, describe_sweep

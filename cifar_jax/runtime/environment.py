@@ -1,4 +1,4 @@
-"""What a result depends on besides its config: code, versions, device; and the weights' hash."""
+"""What a result depends on besides its config: code, versions, settings, device; weights' hash."""
 
 import contextlib
 import ctypes
@@ -19,6 +19,13 @@ from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.state import TrainState
 
 PACKAGES = ("cifar_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+SETTINGS = {  # of jax, by which a run's numbers change, and their defaults
+    "jax_enable_x64": False,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_random_seed_offset": 0,
+    "jax_threefry_partitionable": True,
+    "jax_default_matmul_precision": None,
+}
 
 
 def versions() -> dict[str, str]:
@@ -30,6 +37,18 @@ def versions() -> dict[str, str]:
     """
     packages = {name: _version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **packages, "code": _code()}
+
+
+def settings() -> dict[str, Any]:
+    """What the user has set that changes a run's numbers.
+
+    Returns:
+      By name, those of :data:`SETTINGS` that are not the default, and XLA_FLAGS; mostly nothing.
+    """
+    values = {name: getattr(jax.config, name) for name in SETTINGS}
+    found = {name: value for name, value in values.items() if value != SETTINGS[name]}
+    flags = os.environ.get("XLA_FLAGS", "").strip()
+    return found | ({"XLA_FLAGS": flags} if flags else {})
 
 
 @functools.cache  # what runs, not what is on the disk when it ends

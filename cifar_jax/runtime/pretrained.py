@@ -82,8 +82,9 @@ def load(path: str | Path) -> Pretrained:
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
         config, expected = from_dict(card["config"]), card["file_sha256"]
-        if "imported" not in card or card["accuracy"] is not None:  # whose nobody measured
-            float(card["accuracy"])
+        unknown = card["accuracy"] is None and "imported" in card  # nobody has measured it
+        if not (unknown or 0 <= card["accuracy"] <= 1):
+            raise ValueError(f"accuracy must be between 0 and 1, not {card['accuracy']}")
         content = (folder / WEIGHTS).read_bytes()
     except OSError as error:
         failed = Path(error.filename or folder)

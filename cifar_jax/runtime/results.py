@@ -43,6 +43,7 @@ def facts(
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "versions": environment.versions(),
         "device": environment.device(),
+        "settings": environment.settings(),
         "convolutions": "native" if trainer.model.lanes else "plain",
         "teacher": trainer.teacher and trainer.teacher.known,
         "config_sha256": config.sha256,

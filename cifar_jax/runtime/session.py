@@ -74,11 +74,11 @@ class Session:
         self.loggers = Loggers(self.say)
         self.trainer = trainer = Trainer(config, teacher)
         trainer.compile_seconds = saved["compile_seconds"]
-        lanes = trainer.model.lanes
         self.environment = {
             "versions": environment.versions(),
             "device": environment.device(),
-            "convolutions": f"native, {lanes} lanes" if lanes else "plain",
+            "settings": environment.settings(),
+            "convolutions": f"native, {lanes} lanes" if (lanes := trainer.model.lanes) else "plain",
         }
         self.teacher_sha256 = trainer.teacher and trainer.teacher.known["file_sha256"]
         self.step = int(self.last.name) if self.last else 0

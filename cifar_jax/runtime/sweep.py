@@ -61,10 +61,11 @@ def sweep(
 
     Raises:
       ConfigError: for no seeds, one out of range, or the same twice, and where the folder has
-        finished runs of others; and what ``train`` raises.
+        finished runs of others or would lose a file of theirs; and what ``train`` raises.
     """
     folder = Path(folder)
     runs = _runs(config, seeds, folder)
+    _require_own(folder, "sweep")
     _require_all(runs, folder)
     how = {"command": command, "stop": stop, "log": log}
     how["allow_config_change"] = allow_config_change
@@ -137,6 +138,7 @@ def sweep_grid(
     if not points:
         raise ConfigError(f"a grid needs at least one value of each field, not {dict(grid)}")
     runs = [run for *_, own in points for run in own]
+    _require_own(folder, "grid")
     _require_all(runs, folder)
     how = {"command": command, "stop": stop, "log": log}
     how["allow_config_change"] = allow_config_change
@@ -189,6 +191,16 @@ def _require_all(runs: Sequence[Run], folder: Path) -> None:
         raise ConfigError(
             f"{folder} has {', '.join(names)} as well: sweep them too, or use another --workdir"
         )
+
+
+def _require_own(folder: Path, name: str) -> None:
+    """Refuse to replace a table or a picture that no sweep has written; raises ConfigError."""
+    table, picture = folder / f"{name}.json", folder / f"{name}.png"
+    if table.exists() and b'"seeds"' not in table.read_bytes():
+        raise ConfigError(f"{table} is not of a {name}: use another --workdir, or remove it")
+    if picture.exists() and not table.exists():
+        text = f"{picture} has no {table.name} beside it, so it is no {name}'s"
+        raise ConfigError(f"{text}: use another --workdir, or remove it")
 
 
 def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dict[Path, str]:

@@ -165,6 +165,7 @@ def open_session(
         session.name = name
         session.allow_changes(allow_config_change)
         if session.last is None:
+            run.require_own()
             _require_nothing_lost(run, config)
         notes += session.notes()
         notes += run.mend_log(session.saved.get("log_bytes", 0))
@@ -192,15 +193,10 @@ def _needs(progress: dict[str, Any]) -> int | None:
 
 
 def _require_nothing_lost(run: Workdir, config: Config) -> None:
-    """Refuse to start from the first step where epochs were trained that were surely saved.
-
-    Or where a file of another's would be replaced.
-    """
+    """Refuse to start from the first step where epochs were trained that were surely saved."""
     epochs = run.metrics.read_bytes().count(b"\n") if run.metrics.exists() else 0
     if run.config.exists():
         config = run.read_config()  # they were saved as often as it said
-    elif run.metrics.exists() and run.metrics.stat().st_size:
-        raise ConfigError(f"{run.path} has a metrics.jsonl and no config.json: not a run's folder")
     unsaved = 1 if config.data.validation_examples else config.train.checkpoint_every
     if epochs > unsaved:
         raise CheckpointError(

@@ -14,6 +14,7 @@ import contextlib
 import datetime
 import errno
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -97,6 +98,13 @@ class Workdir:
                 raise ConfigError(text) from error
             yield notes
 
+    def require_own(self) -> None:
+        """Refuse a folder that is no run's and has files of these names; raises ConfigError."""
+        for path in (self.metrics, self.log, *(self.path / name for name in PICTURES)):
+            if not self.config.exists() and path.exists() and path.stat().st_size:
+                text = "has no config.json beside it, so it is no run's"
+                raise ConfigError(f"{path} {text}: use another --workdir")
+
     def write_config(self, config: Config) -> None:
         """Write config.json."""
         write_json(self.config, to_dict(config))
@@ -150,11 +158,12 @@ class Workdir:
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(json.loads(line))
+                rows.append(dict(json.loads(line)))
                 validated = "ema_validation_accuracy" in rows[0]
                 for key in ("epoch", "train_loss", *["ema_validation_accuracy"] * validated):
-                    float(rows[-1][key])
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                    rows[-1][key]
+                list(map(math.isfinite, rows[-1].values()))  # each must be a number
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
                 raise ConfigError(
                     f"{self.metrics}: line {number} is not a row of metrics: {error!r}"
                 ) from error

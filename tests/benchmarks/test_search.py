@@ -113,9 +113,19 @@ def test_refusals_are_one_line(refused, trials, said):
 
 
 def test_a_log_that_is_none_is_refused(refused, tmp_path):
-    (tmp_path / "log").write_text('{"config_sha256": "0"}\n{"cut')
-    refused("a\n", "log, line 2: not a row of a search")
+    row = b'{"config_sha256": "0", "ema_validation_accuracy": 0.5}\n'
+    for bad in (b'{"cut', b'{"config_sha256": "0"}', b"\xff"):
+        (tmp_path / "log").write_bytes(row + bad)
+        refused("a\n", "log, line 2: not a row of a search")
+    (tmp_path / "log").unlink()
     refused("a\n", "--keep must be above 0", "--keep", 0)
+
+
+def test_a_log_that_cannot_be_written_is_refused_before_the_work(module, tmp_path, monkeypatch):
+    search = module("search")
+    monkeypatch.setattr(search, "run", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(IsADirectoryError):
+        search.search(Path("configs/smoke.py"), {"a": []}, tmp_path, [1], 1.0)
 
 
 def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):

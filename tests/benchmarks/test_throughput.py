@@ -50,6 +50,7 @@ def test_one_point_and_scaling(benchmark, assert_rates, tmp_path):
         (("--batches", "32,"), "--batches"),
         (("--dtype", "float8"), "--dtype"),
         (("--bach", "1"), "--bach"),
+        (("--out", "README.md/x"), "--out: Not a directory: 'README.md/x'"),
     ],
     ids=lambda words: words[0] if isinstance(words, tuple) else "",
 )

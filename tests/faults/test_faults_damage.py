@@ -37,6 +37,7 @@ def test_the_next_newest_is_used_and_the_rest_left_alone(halfway, assert_finishe
     saved = checkpoints / "8" / "progress.json"
     progress = json.loads(saved.read_text())
     progress["environment"]["device"] |= {"kind": "another processor", "count": 7}
+    progress["environment"]["settings"] = {"jax_default_prng_impl": "rbg"}
     progress["environment"]["versions"] |= {"jax": "0.9.9", "code": "0"}
     saved.write_text(json.dumps(progress))
     manifest.write(checkpoints / "8")  # as it would have been saved there
@@ -54,6 +55,7 @@ def test_the_next_newest_is_used_and_the_rest_left_alone(halfway, assert_finishe
     assert "versions.code: 0 -> " in note
     assert "device.kind: another processor -> " in note
     assert "device.count: 7 -> 1" in note
+    assert "settings.jax_default_prng_impl: rbg -> None" in note
     recorded = json.loads((halfway / "results.json").read_text())["environment_changes"]
     assert {"step": 8, "change": "device.count: 7 -> 1"} in recorded
     left = {path.name for path in checkpoints.iterdir()}

@@ -94,8 +94,9 @@ def test_a_run_goes_on_with_other_devices(found):
         (by[8]["rest"], "device.count: 1 -> 8"),
         (on(1, folder, "rest")["rest"], "device.count: 8 -> 1"),
     ):
-        assert [change["change"] for change in changes] == [what]
-        assert [change["step"] for change in changes] == [10]
+        found = [change for change in changes if "XLA_FLAGS" not in change["change"]]
+        assert found == [{"step": 10, "change": what}]
+        assert len(changes) == 2  # the flag is what makes eight devices of a CPU
 
 
 def test_a_batch_that_cannot_be_spread(tiny, monkeypatch):

@@ -1,4 +1,4 @@
-"""The hash of the code that a result is of."""
+"""The settings and the hash of the code that a result is of."""
 
 import os
 import shutil
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 import cifar_jax
@@ -19,6 +20,19 @@ def write(folder: Path, files: dict[str, str]) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
+
+
+def test_settings_are_those_that_are_not_the_default(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    assert environment.settings() == {}
+    monkeypatch.setenv("XLA_FLAGS", " --xla_cpu_enable_fast_math=true")
+    with jax.threefry_partitionable(False), jax.default_matmul_precision("float32"):
+        found = environment.settings()
+    assert found == {
+        "jax_threefry_partitionable": False,
+        "jax_default_matmul_precision": "float32",
+        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+    }
 
 
 def test_a_folder_has_the_hash_that_git_gives_it(tmp_path):

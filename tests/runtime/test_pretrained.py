@@ -201,6 +201,7 @@ def test_what_is_missing_or_damaged_is_one_line(whole, copy, tmp_path):
         cifar_jax.load(tmp_path / "nowhere")
     with pytest.raises(WeightsError, match=r"is a run: export it, or load it by .*\.from_run$"):
         cifar_jax.load(whole[0])
+    exported_card = json.loads((copy / "card.json").read_text())
     content = bytearray((copy / "weights.safetensors").read_bytes())
     content[-1] ^= 1
     (copy / "weights.safetensors").write_bytes(content)
@@ -209,6 +210,10 @@ def test_what_is_missing_or_damaged_is_one_line(whole, copy, tmp_path):
     (copy / "weights.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"weights\.safetensors: cannot be read"):
         cifar_jax.load(copy)
+    for accuracy in (None, "0.9", 92.67):
+        (copy / "card.json").write_text(json.dumps(exported_card | {"accuracy": accuracy}))
+        with pytest.raises(WeightsError, match=r"card\.json: not a network's card: "):
+            cifar_jax.load(copy)
     (copy / "card.json").write_text("{}")
     with pytest.raises(WeightsError, match=r"card\.json: not a network's card"):
         cifar_jax.load(copy)

@@ -304,6 +304,14 @@ def test_a_file_system_without_locks(tiny, tmp_path, monkeypatch):
     assert f"{tmp_path / '.lock'}: No locks available: see that only one run uses the" in log
 
 
+def test_a_lock_of_another_program_is_named_all_the_same(tiny, tmp_path):
+    with (tmp_path / ".lock").open("wb", buffering=0) as lock:
+        lock.write(b"\xff")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="in use by \N{REPLACEMENT CHARACTER}; use another"):
+            train(tiny, tmp_path)
+
+
 def test_a_library_call_in_another_thread(whole, tiny, tmp_path):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         results = pool.submit(train, tiny, tmp_path).result()

@@ -244,8 +244,12 @@ def test_metrics_that_are_being_written(tmp_path):
     whole = '{"epoch": 1, "train_loss": 2.5}\n'
     run.metrics.write_text(whole + '{"epoch": 2, "tr')
     assert run.read_metrics() == [{"epoch": 1, "train_loss": 2.5}]
-    for broken in ('{"epoch": 2, "tr\n', '{"epoch": 2, "train_loss": null}\n', '{"epoch": 2}\n'):
-        run.metrics.write_text(whole + broken)
+    for row in (
+        *('{"epoch": 2, "tr', '{"epoch": 2, "train_loss": null}', '{"epoch": 2}', "2"),
+        *('{"epoch": 2, "train_loss": "2.5"}', whole[:-2] + ', "seconds": "1"}'),
+        f'{{"epoch": 2, "train_loss": {10**400}}}',
+    ):
+        run.metrics.write_text(f"{whole}{row}\n")
         with pytest.raises(ConfigError, match=r"metrics\.jsonl: line 2 is not a row of metrics: "):
             run.read_metrics()
     averaged = whole.replace("}", ', "ema_validation_accuracy": 0.5}')

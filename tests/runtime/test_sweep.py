@@ -109,6 +109,25 @@ def test_a_seed_that_another_sweep_adds_meanwhile(swept, light, tmp_path, monkey
     assert not (folder / "sweep.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sweep.json", r"sweep\.json is not of a sweep"),
+        ("sweep.png", r"png has no sweep\.json bes"),
+    ],
+)
+def test_tables_and_pictures_of_others_are_not_replaced(light, tmp_path, name, message):
+    path, grid = tmp_path / name, tmp_path / name.replace("sweep", "grid")
+    path.write_text("mine")
+    with pytest.raises(ConfigError, match=message):
+        sweep(light, [1], tmp_path)
+    path.rename(grid)
+    with pytest.raises(ConfigError, match=message.replace("sweep", "grid")):
+        sweep_grid(light, {"optim.momentum": ["0.9"]}, [1], tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [grid.name]
+    assert grid.read_text() == "mine"
+
+
 @pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
 def test_seeds_differ(light, tmp_path, seeds):
     with pytest.raises(ConfigError, match="seeds must be at least one and differ, not"):

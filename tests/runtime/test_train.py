@@ -233,15 +233,13 @@ def test_pictures_that_fail_cost_no_results(light, tmp_path, monkeypatch):
     [
         ("config.json", '{"model_type": "bert"}', r"config\.json: model_type: no such section"),
         ("config.json", "[" * 100_000, r"config\.json: not a run's config"),
+        ("metrics.jsonl", '{"mine": 1}\n', r"metrics\.jsonl has no config\.json beside it, so"),
+        ("metrics.jsonl", "mine", r"metrics\.jsonl has no config\.json beside it, so it is no run"),
+        ("log.txt", "mine", r"log\.txt has no config\.json beside it, so it is no run's: use"),
         (
-            "metrics.jsonl",
-            '{"mine": 1}\n',
-            r"has a metrics\.jsonl and no config\.json: not a run's",
-        ),
-        (
-            "metrics.jsonl",
+            "curves.png",
             "mine",
-            r"has a metrics\.jsonl and no config\.json: not a run's",
+            r"curves\.png has no config\.json beside it, so it is no run's: use",
         ),
     ],
 )
