@@ -73,7 +73,7 @@ def read_log(path: Path) -> dict[str, Row]:
     for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
             row = json.loads(line)
-            float(row[CHOSEN_BY])
+            math.isfinite(row[CHOSEN_BY])  # a number
             rows[row["config_sha256"]] = row
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path}, line {number}: not a row of a search: {error}") from error
@@ -153,8 +153,7 @@ def search(
                     "teacher": teachers.get(configs[name].sha256),
                     **figures,
                     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                    "device": environment.device(),
-                    "versions": environment.versions(),
+                    **environment.recorded(),
                     "config_sha256": configs[name].sha256,
                 }
                 with log.open("a") as file:

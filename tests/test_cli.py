@@ -89,7 +89,7 @@ def test_smoke(smoke):
     results = json.loads((workdir / "results.json").read_text())
     assert results["ema_test_accuracy"] > 0.6
     assert results["epochs"] == 8
-    assert results["settings"].get("XLA_FLAGS", "") == os.environ["XLA_FLAGS"]
+    assert results["settings"]["XLA_FLAGS"] == os.environ["XLA_FLAGS"]
     assert f"test accuracy          {results['ema_test_accuracy']:.2%}" in lines
     assert f"  not averaged         {results['test_accuracy']:.2%}" in lines
     assert f"  with tta full        {results['tta_accuracy']:.2%}" in lines

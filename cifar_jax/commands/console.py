@@ -29,7 +29,8 @@ def drop_output() -> None:
 def flush_output() -> None:
     """Write out what was printed; raises OSError if that fails, and lets it go nowhere."""
     try:
-        sys.stdout.flush()
+        if sys.stdout:  # None where it is closed, but for main.py
+            sys.stdout.flush()
     except OSError as error:
         drop_output()
         raise OSError(error.errno, error.strerror, "standard output") from error

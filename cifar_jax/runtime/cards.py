@@ -81,7 +81,7 @@ def export(
     card = {
         "protocol": protocol(config, results),
         **{name: results[source] for name, source in FROM_RESULTS.items()},
-        **({"teacher": results["teacher"]} if results.get("teacher") else {}),
+        **{name: results[name] for name in ("teacher", "settings") if results.get(name)},
         "data_sha256": "synthetic" if config.data.source == "synthetic" else dict(SHA256),
     }
     trained = config.model.dtype

@@ -112,8 +112,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     found = []
     for name in dict.fromkeys([*new, *old]):
         before, value = old.get(name), new.get(name)
-        if isinstance(value, Mapping) or isinstance(before, Mapping):
-            found += differences(before or {}, value or {}, f"{prefix}{name}.")
+        if isinstance(value, Mapping) and isinstance(before, Mapping):
+            found += differences(before, value, f"{prefix}{name}.")
         elif before != value:
             found.append(f"{prefix}{name}: {before} -> {value}")
     return found

@@ -19,12 +19,15 @@ from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.state import TrainState
 
 PACKAGES = ("cifar_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-SETTINGS = {  # of jax, by which a run's numbers change, and their defaults
+SETTINGS: dict[str, Any] = {  # by which a run's numbers can change, and their defaults
     "jax_enable_x64": False,
     "jax_default_prng_impl": "threefry2x32",
     "jax_random_seed_offset": 0,
     "jax_threefry_partitionable": True,
     "jax_default_matmul_precision": None,
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "",
+    "NVIDIA_TF32_OVERRIDE": "",
+    "XLA_FLAGS": "",
 }
 
 
@@ -40,15 +43,16 @@ def versions() -> dict[str, str]:
 
 
 def settings() -> dict[str, Any]:
-    """What the user has set that changes a run's numbers.
+    """The values of :data:`SETTINGS`: fields of ``jax.config``, and environment variables."""
+    return {
+        name: getattr(jax.config, name) if name.startswith("jax") else os.environ.get(name, "")
+        for name in SETTINGS
+    }
 
-    Returns:
-      By name, those of :data:`SETTINGS` that are not the default, and XLA_FLAGS; mostly nothing.
-    """
-    values = {name: getattr(jax.config, name) for name in SETTINGS}
-    found = {name: value for name, value in values.items() if value != SETTINGS[name]}
-    flags = os.environ.get("XLA_FLAGS", "").strip()
-    return found | ({"XLA_FLAGS": flags} if flags else {})
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """What checkpoints and results.json have of it: versions, device and settings."""
+    return {"versions": versions(), "device": device(), "settings": settings()}
 
 
 @functools.cache  # what runs, not what is on the disk when it ends

@@ -14,7 +14,7 @@ from cifar_jax.config import Config, to_dict
 from cifar_jax.data.dataset import DataError
 from cifar_jax.files import writing
 from cifar_jax.models import ARCHITECTURES
-from cifar_jax.runtime import charts, checkpoint, figures, page, run_errors
+from cifar_jax.runtime import charts, checkpoint, environment, figures, page, run_errors
 from cifar_jax.runtime.cards import protocol
 from cifar_jax.runtime.compatibility import changes
 from cifar_jax.runtime.inputs import ImageSet, Inputs, load_inputs
@@ -207,6 +207,9 @@ def _environment(record: Record) -> Section:
     if "date" in known:
         rows.append(["Date", known["date"]])
     rows += [[name, version] for name, version in known.get("versions", {}).items()]
+    settings: dict[str, Any] = known.get("settings", {})
+    changed = {k: v for k, v in settings.items() if v != environment.SETTINGS.get(k)}
+    rows += [[name, str(value)] for name, value in changed.items()]
     for change in known.get("config_changes", []):
         what = f"{change['field']}: {plain(change['old'])} -> {plain(change['new'])}"
         rows.append([f"Config changed at step {change['step']}", what])

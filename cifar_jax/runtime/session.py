@@ -74,11 +74,10 @@ class Session:
         self.loggers = Loggers(self.say)
         self.trainer = trainer = Trainer(config, teacher)
         trainer.compile_seconds = saved["compile_seconds"]
+        lanes = trainer.model.lanes
         self.environment = {
-            "versions": environment.versions(),
-            "device": environment.device(),
-            "settings": environment.settings(),
-            "convolutions": f"native, {lanes} lanes" if (lanes := trainer.model.lanes) else "plain",
+            **environment.recorded(),
+            "convolutions": f"native, {lanes} lanes" if lanes else "plain",
         }
         self.teacher_sha256 = trainer.teacher and trainer.teacher.known["file_sha256"]
         self.step = int(self.last.name) if self.last else 0
@@ -110,7 +109,8 @@ class Session:
         if self.last is None:
             return []
         notes = describe_changes(self.config_changes)
-        for change in differences(self.saved["environment"], self.environment):
+        before = {"settings": self.environment["settings"]} | self.saved["environment"]
+        for change in differences(before, self.environment):  # older versions saved no settings
             self.environment_changes.append({"step": self.step, "change": change})
         if self.environment_changes:
             changes = ", ".join(change["change"] for change in self.environment_changes)

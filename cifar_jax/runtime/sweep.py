@@ -26,7 +26,7 @@ from cifar_jax.runtime.workdir import Workdir
 FIGURES = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OF_EACH = ("seed", *FIGURES, VALIDATION, "epochs", "selected_epoch", "date", "versions", "device")
 OF_EACH += ("convolutions", "config_sha256", "config_changes", "weights_sha256", "side_by_side")
-OF_EACH += ("teacher",)
+OF_EACH += ("teacher", "settings")
 MOST = 16  # runs in one loop on a GPU, by default
 
 
@@ -138,7 +138,9 @@ def sweep_grid(
     if not points:
         raise ConfigError(f"a grid needs at least one value of each field, not {dict(grid)}")
     runs = [run for *_, own in points for run in own]
-    _require_own(folder, "grid")
+    _require_own(folder, "grid", "*=*/seed*")
+    for _, where, _ in points:
+        _require_own(where, "sweep")
     _require_all(runs, folder)
     how = {"command": command, "stop": stop, "log": log}
     how["allow_config_change"] = allow_config_change
@@ -193,14 +195,12 @@ def _require_all(runs: Sequence[Run], folder: Path) -> None:
         )
 
 
-def _require_own(folder: Path, name: str) -> None:
-    """Refuse to replace a table or a picture that no sweep has written; raises ConfigError."""
-    table, picture = folder / f"{name}.json", folder / f"{name}.png"
-    if table.exists() and b'"seeds"' not in table.read_bytes():
-        raise ConfigError(f"{table} is not of a {name}: use another --workdir, or remove it")
-    if picture.exists() and not table.exists():
-        text = f"{picture} has no {table.name} beside it, so it is no {name}'s"
-        raise ConfigError(f"{text}: use another --workdir, or remove it")
+def _require_own(folder: Path, name: str, runs: str = "seed*") -> None:
+    """Refuse to replace a table or a picture beside which there are no runs; raises ConfigError."""
+    for path in (folder / f"{name}.json", folder / f"{name}.png"):
+        if path.exists() and not any(folder.glob(f"{runs}/config.json")):
+            text = f"{path} has no runs beside it, so it is no {name}'s"
+            raise ConfigError(f"{text}: use another --workdir, or remove it")
 
 
 def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dict[Path, str]:
@@ -210,6 +210,8 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
     if side_by_side < 1:
         raise ConfigError(f"side_by_side must be at least 1, not {side_by_side}")
     results = [finished(Workdir(run.folder), run.config) for run in runs]
+    for run in runs:
+        Workdir(run.folder).require_own()  # before the first is trained
     unfinished = [run.config for run, known in zip(runs, results, strict=True) if not known]
     taught: dict[str, str] = {}  # SHA-256 of the weights of each teacher, by its path
     for path, config in {config.distill.teacher: config for config in unfinished}.items():

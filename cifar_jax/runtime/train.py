@@ -165,7 +165,6 @@ def open_session(
         session.name = name
         session.allow_changes(allow_config_change)
         if session.last is None:
-            run.require_own()
             _require_nothing_lost(run, config)
         notes += session.notes()
         notes += run.mend_log(session.saved.get("log_bytes", 0))

@@ -70,7 +70,8 @@ class Workdir:
           What there is to say of it: nothing, but on a file system without locks.
 
         Raises:
-          ConfigError: when it cannot be made or written to, or another process holds it.
+          ConfigError: when it cannot be made or written to, another process holds it, or it is no
+            run's and would lose a file.
         """
 
         def refuse(holder: str) -> None:
@@ -91,6 +92,7 @@ class Workdir:
                     notes.append(f"{lock}: {error.strerror}: see that only one run uses the folder")
                 if self.checkpoints.exists() and not self.checkpoints.is_dir():
                     raise ConfigError(f"{self.checkpoints}: must be a folder")
+                self.require_own()
                 names = [self.path / name for name in PICTURES]
                 remove_leftovers(self.config, self.metrics, self.results, *names)
             except OSError as error:
@@ -100,10 +102,12 @@ class Workdir:
 
     def require_own(self) -> None:
         """Refuse a folder that is no run's and has files of these names; raises ConfigError."""
+        if self.config.exists() or self.checkpoints.exists():
+            return
         for path in (self.metrics, self.log, *(self.path / name for name in PICTURES)):
-            if not self.config.exists() and path.exists() and path.stat().st_size:
+            if path.exists() and path.stat().st_size:
                 text = "has no config.json beside it, so it is no run's"
-                raise ConfigError(f"{path} {text}: use another --workdir")
+                raise ConfigError(f"{path} {text}: use another --workdir, or remove it")
 
     def write_config(self, config: Config) -> None:
         """Write config.json."""
@@ -158,12 +162,22 @@ class Workdir:
         rows: list[dict[str, Any]] = []
         for number, line in enumerate(lines, 1):
             try:
-                rows.append(dict(json.loads(line)))
+                row = json.loads(line)
+                rows.append(row)
                 validated = "ema_validation_accuracy" in rows[0]
                 for key in ("epoch", "train_loss", *["ema_validation_accuracy"] * validated):
-                    rows[-1][key]
-                list(map(math.isfinite, rows[-1].values()))  # each must be a number
-            except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+                    row[key]
+                for key, value in row.items():
+                    if not math.isfinite(value):
+                        raise ValueError(f"{key} must be finite, not {value}")
+            except (
+                ValueError,
+                TypeError,
+                KeyError,
+                AttributeError,
+                OverflowError,
+                RecursionError,
+            ) as error:
                 raise ConfigError(
                     f"{self.metrics}: line {number} is not a row of metrics: {error!r}"
                 ) from error

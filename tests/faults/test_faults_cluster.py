@@ -124,8 +124,13 @@ def test_stopped_together_killed_and_finished(start, alone, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]  # and writes
 
 
-def test_a_refusal_of_the_first_ends_all(start, tmp_path):
-    (tmp_path / "run").write_text("a file")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("run", "cannot be a workdir"), ("run/curves.png", "has no config.json beside it")],
+)
+def test_a_refusal_of_the_first_ends_all(start, tmp_path, name, message):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("a file")
     for _, errors, status in finish(start(tmp_path / "run", EPOCHS)):
         assert status == 2
-        assert "cannot be a workdir" in errors
+        assert message in errors

@@ -55,7 +55,7 @@ def test_the_next_newest_is_used_and_the_rest_left_alone(halfway, assert_finishe
     assert "versions.code: 0 -> " in note
     assert "device.kind: another processor -> " in note
     assert "device.count: 7 -> 1" in note
-    assert "settings.jax_default_prng_impl: rbg -> None" in note
+    assert "settings.jax_default_prng_impl: rbg -> threefry2x32" in note
     recorded = json.loads((halfway / "results.json").read_text())["environment_changes"]
     assert {"step": 8, "change": "device.count: 7 -> 1"} in recorded
     left = {path.name for path in checkpoints.iterdir()}

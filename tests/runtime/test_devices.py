@@ -94,8 +94,8 @@ def test_a_run_goes_on_with_other_devices(found):
         (by[8]["rest"], "device.count: 1 -> 8"),
         (on(1, folder, "rest")["rest"], "device.count: 8 -> 1"),
     ):
-        found = [change for change in changes if "XLA_FLAGS" not in change["change"]]
-        assert found == [{"step": 10, "change": what}]
+        of_devices = [change for change in changes if "XLA_FLAGS" not in change["change"]]
+        assert of_devices == [{"step": 10, "change": what}]
         assert len(changes) == 2  # the flag is what makes eight devices of a CPU
 
 

@@ -22,17 +22,16 @@ def write(folder: Path, files: dict[str, str]) -> None:
         path.write_text(content, encoding="utf-8")
 
 
-def test_settings_are_those_that_are_not_the_default(monkeypatch):
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    assert environment.settings() == {}
-    monkeypatch.setenv("XLA_FLAGS", " --xla_cpu_enable_fast_math=true")
+def test_settings(monkeypatch):
+    flags = "--xla_cpu_enable_fast_math=true"
+    for name in ("XLA_FLAGS", "JAX_DISABLE_MOST_OPTIMIZATIONS", "NVIDIA_TF32_OVERRIDE"):
+        monkeypatch.delenv(name, raising=False)
+    assert environment.settings() == environment.SETTINGS
+    monkeypatch.setenv("XLA_FLAGS", flags)
     with jax.threefry_partitionable(False), jax.default_matmul_precision("float32"):
-        found = environment.settings()
-    assert found == {
-        "jax_threefry_partitionable": False,
-        "jax_default_matmul_precision": "float32",
-        "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
-    }
+        found = environment.recorded()["settings"]
+    changed = {"jax_threefry_partitionable": False, "jax_default_matmul_precision": "float32"}
+    assert found == environment.SETTINGS | changed | {"XLA_FLAGS": flags}
 
 
 def test_a_folder_has_the_hash_that_git_gives_it(tmp_path):

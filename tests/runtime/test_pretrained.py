@@ -79,7 +79,16 @@ def test_the_card(exported, whole, tiny):
     assert card["accuracy"] == results["ema_test_accuracy"]
     assert card["per_class_accuracy"] == results["per_class_accuracy"]
     assert card["calibration_error"] == results["ema_test_calibration_error"]
-    for name in ("parameters", "multiply_adds", "seed", "date", "versions", "device", "command"):
+    for name in (
+        "parameters",
+        "multiply_adds",
+        "seed",
+        "date",
+        "versions",
+        "device",
+        "command",
+        "settings",
+    ):
         assert card[name] == results[name]
     assert card["config_sha256"] == tiny.sha256
     assert card["data_sha256"] == "synthetic"

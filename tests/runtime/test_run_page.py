@@ -18,6 +18,7 @@ from cifar_jax.config import Config, to_dict
 from cifar_jax.data import CLASS_NAMES
 from cifar_jax.errors import ConfigError
 from cifar_jax.runtime import evaluate, run_page
+from cifar_jax.runtime.environment import SETTINGS
 from cifar_jax.runtime.evaluate import Report
 from cifar_jax.runtime.records import read
 from cifar_jax.runtime.run_errors import confident_mistakes
@@ -231,11 +232,15 @@ def test_out_of_memory_is_one_line(copy, capsys, monkeypatch):
     assert not (copy / "report.html").exists()
 
 
-def test_a_command_in_another_encoding(copy, capsys):
+def test_a_command_in_another_encoding_and_settings(copy, capsys):
     results = json.loads((copy / "results.json").read_text())
-    (copy / "results.json").write_text(json.dumps(results | {"command": "python \udce9.py"}))
+    results |= {"command": "python \udce9.py", "settings": SETTINGS | {"jax_enable_x64": True}}
+    (copy / "results.json").write_text(json.dumps(results))
     assert main(["report", "--workdir", str(copy)]) == 0, capsys.readouterr().err
-    assert r"python \udce9.py" in (copy / "report.html").read_text(encoding="utf-8")
+    text = (copy / "report.html").read_text(encoding="utf-8")
+    assert r"python \udce9.py" in text
+    assert "jax_enable_x64" in text
+    assert "jax_default_prng_impl" not in text  # which is the default
 
 
 def test_metrics_that_are_being_written(tmp_path):

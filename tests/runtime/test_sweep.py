@@ -109,23 +109,32 @@ def test_a_seed_that_another_sweep_adds_meanwhile(swept, light, tmp_path, monkey
     assert not (folder / "sweep.json").exists()
 
 
+@pytest.mark.parametrize("values", [None, ["0.9"]])
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("sweep.json", r"sweep\.json is not of a sweep"),
-        ("sweep.png", r"png has no sweep\.json bes"),
+        ("sweep.json", r"sweep\.json has no runs beside it, so it is no sweep's: use another"),
+        ("sweep.png", r"sweep\.png has no runs beside it, so it is no sweep's: use another"),
+        ("seed2/log.txt", r"seed2/log\.txt has no config\.json beside it, so it is no run's: use"),
     ],
 )
-def test_tables_and_pictures_of_others_are_not_replaced(light, tmp_path, name, message):
-    path, grid = tmp_path / name, tmp_path / name.replace("sweep", "grid")
+def test_files_of_others_are_not_replaced(light, tmp_path, monkeypatch, values, name, message):
+    monkeypatch.setattr(sweep_module, "train", lambda *_, **__: pytest.fail("it has begun"))
+    path, grid = tmp_path / name, {"optim.momentum": values}
+    if values:
+        path = tmp_path / "optim.momentum=0.9" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("mine")
     with pytest.raises(ConfigError, match=message):
-        sweep(light, [1], tmp_path)
-    path.rename(grid)
-    with pytest.raises(ConfigError, match=message.replace("sweep", "grid")):
+        sweep_grid(light, grid, [1, 2], tmp_path) if values else sweep(light, [1, 2], tmp_path)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+    assert path.read_text() == "mine"
+
+
+def test_the_table_of_another_is_not_replaced_by_that_of_a_grid(light, tmp_path):
+    (tmp_path / "grid.json").write_text("mine")
+    with pytest.raises(ConfigError, match=r"grid\.json has no runs beside it, so it is no grid's"):
         sweep_grid(light, {"optim.momentum": ["0.9"]}, [1], tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == [grid.name]
-    assert grid.read_text() == "mine"
 
 
 @pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
