@@ -8,21 +8,22 @@ has not seen 5,000 images of split seed 0: a run that it teaches holds out those
 --distill.teacher '' there is no teacher, and a step needs about half of the multiply-adds. On one
 core of an AMD EPYC 100 epochs of 45,000 images with it took 1:51 h, at 740 images per second.
 
-Measured 2026-11-26 on one NVIDIA H200, jax 0.11.2, bfloat16, seeds 0 to 4 side by side, 185 epochs
-instead of 200:
+Without CutMix, measured 2026-11-26 on one NVIDIA H200, jax 0.11.2, bfloat16, seeds 0 to 4 side by
+side, 185 epochs instead of 200:
 
     python main.py sweep --config configs/200k_tuned.py --model.dtype bfloat16 \
-        --eval.batch-size 1000 --train.checkpoint-every 50 --train.epochs 185
+        --eval.batch-size 1000 --train.checkpoint-every 50 --train.epochs 185 --augment.cutmix 0
 
 Last epoch, averaged weights, no test-time augmentation: 92.28, 92.58, 93.08, 92.63 and 92.76 % on
 the test set, mean 92.67 %, std 0.29 (n = 5), in 5.6 minutes for all five together. JSON:
 results/2026-11-26-h200-taught. The aim is 93.57 %, the mean of five seeds.
 
-Without a teacher, in float32 on two cores of an Intel Xeon, jax 0.10.2, seed 0 only, 120 epochs:
-92.28 % (n = 1), in 1:38 h, most of it alongside other work. JSON:
-results/2026-11-26-tuned-lower-rates. How it was chosen: docs/recipes.md, which also has
-evidence that mixing gains in longer runs (not part of this recipe yet). Not run for 200 epochs or
-more: docs/gpu-queue.md has the commands.
+Without CutMix and without a teacher, in float32 on two cores of an Intel Xeon, jax 0.10.2, seed 0
+only, 120 epochs: 92.28 % (n = 1), in 1:38 h, most of it alongside other work. JSON:
+results/2026-11-26-tuned-lower-rates.
+
+How it was chosen, CutMix for half of the batches in runs of 100 epochs on the validation split:
+docs/recipes.md. No run of 200 epochs or more is finished yet: docs/gpu-queue.md has the commands.
 """
 
 from cifar_jax.config import (
@@ -38,11 +39,11 @@ from cifar_jax.config import (
 
 
 def get_config() -> Config:
-    """Flips and crops; Muon for the 1x1 kernels; a teacher; all images, so the last epoch."""
+    """Flips, crops, CutMix; Muon for the 1x1 kernels; a teacher; all images: the last epoch."""
     return Config(
         data=DataConfig(validation_examples=0),
         model=ModelConfig(dropout=0.0),
-        augment=AugmentConfig.only(flip=0.5, random_crop=1.0, border="reflect101"),
+        augment=AugmentConfig.only(flip=0.5, random_crop=1.0, border="reflect101", cutmix=0.5),
         optim=OptimConfig(
             optimizer="muon",
             learning_rate=0.1,
