@@ -124,9 +124,9 @@ def test_a_log_that_is_none_is_refused(refused, tmp_path):
 def test_a_log_that_cannot_be_written_is_refused_before_the_work(module, tmp_path, monkeypatch):
     search = module("search")
     monkeypatch.setattr(search, "run", lambda *_: pytest.fail("it has begun"))
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"exists|Not a directory"):
-        search.search(Path("configs/smoke.py"), {"a": []}, tmp_path / "file" / "log", [1], 1.0)
+    (tmp_path / "log").symlink_to(tmp_path / "no folder" / "log")
+    with pytest.raises(FileNotFoundError):
+        search.search(Path("configs/smoke.py"), {"a": []}, tmp_path / "log", [1], 1.0)
 
 
 def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
