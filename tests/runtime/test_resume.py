@@ -59,7 +59,11 @@ def test_stopped_inside_an_epoch_and_resumed_bit_for_bit(whole, tiny, tmp_path, 
     progress = checkpoint.read_progress(last)
     assert len(progress["history"]) == chunks // 2
     assert (progress["partial"] is None) == (chunks % 2 == 0)
+    del progress["environment"]["settings"]  # which older versions did not save
+    (last / "progress.json").write_text(json.dumps(progress))
+    manifest.write(last)
     results = train(tiny, tmp_path)
+    assert results["environment_changes"] == []
     assert results["weights_sha256"] == whole[1]["weights_sha256"]
     rows, whole_rows = (
         [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(path)]

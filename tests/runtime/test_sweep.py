@@ -43,9 +43,10 @@ def test_a_sweep_is_its_runs(swept):
     runs = [json.loads((folder / f"seed{seed}" / "results.json").read_text()) for seed in (3, 1)]
     assert [run["seed"] for run in runs] == [3, 1]
     assert runs[0]["weights_sha256"] != runs[1]["weights_sha256"]
+    for name in ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "settings"):
+        assert [run[name] for run in found["runs"]] == [run[name] for run in runs]
     for name in ("ema_test_accuracy", "test_accuracy", "tta_accuracy"):
         assert found[name] == summarize([run[name] for run in runs])
-        assert [run[name] for run in found["runs"]] == [run[name] for run in runs]
 
 
 def test_another_seed_trains_only_itself(swept, light, monkeypatch):
