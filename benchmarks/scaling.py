@@ -1,9 +1,10 @@
 """Images a second of several runs side by side, and of one run over several devices.
 
 Usage: python benchmarks/scaling.py [--members 1,2,4,8] [--devices 1,2,4,8] [--only members]
-    [--way map] [--recipe 200k_quick] [--json] [--out FOLDER]
+    [--way map] [--recipe 200k_quick] [--json] [--out FOLDER] [FIELDS]
 
-Random images; the devices are virtual ones of the CPU. benchmarks/README.md says what is measured.
+FIELDS are of the recipe's config, as --augment.cutmix 0. Random images, no teacher; the devices are
+virtual ones of the CPU. benchmarks/README.md says what is measured.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def start(options: argparse.Namespace, kind: str, count: int, calls: int) -> Con
     """Start a point, and wait until it is warm."""
     words = [kind, str(count), str(calls), *["--quick"] * options.quick]
     names = ("recipe", "batch", "dtype", "steps")
-    words += [f"--{name}={getattr(options, name)}" for name in names]
+    words += [f"--{name}={getattr(options, name)}" for name in names] + options.fields
     point = Contender(f"{kind} {count}", [sys.executable, str(POINT), *words])
     try:
         point.wait()
@@ -125,7 +126,7 @@ def measure_devices(options: argparse.Namespace) -> Report:
 
 def measure(options: argparse.Namespace) -> Report:
     """Measure what the options ask for."""
-    names = ("recipe", "batch", "dtype", "rounds", "quick")
+    names = ("recipe", "batch", "dtype", "fields", "rounds", "quick")
     report: Report = {name: getattr(options, name) for name in names}
     if hasattr(os, "getloadavg"):
         report["load_before"] = os.getloadavg()[0]  # of other work
@@ -210,11 +211,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=positive, default=3, help="timed turns of each point")
     add_options(parser)
     add_output_options(parser)
-    options = parser.parse_args()
+    options, options.fields = parser.parse_known_args()
     for name in ("members", "devices"):  # ratios are to one
         setattr(options, name, sorted({1, *getattr(options, name)}))
     try:
-        read_config(options)
+        config = read_config(options)
+        options.batch, options.dtype = config.train.batch_size, config.model.dtype
     except ConfigError as error:
         refuse(str(error))
     for count in options.devices if options.only != "members" else ():

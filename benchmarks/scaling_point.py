@@ -20,9 +20,10 @@ WAYS = {"map": "lax.map", "vmap": "vmap"}  # to train members side by side
 
 
 def read_config(options: argparse.Namespace, *words: str) -> Config:
-    """The recipe in short chunks, with further words of a command line."""
+    """The recipe in short chunks, with its fields and further words of a command line."""
     mine = ["--train.batch-size", str(options.batch), "--train.chunk-steps", str(options.steps)]
-    mine += ["--model.dtype", options.dtype, *UNTAUGHT, *(TINY if options.quick else ()), *words]
+    mine += ["--model.dtype", options.dtype, *UNTAUGHT, *(TINY if options.quick else ())]
+    mine += [*options.fields, *words]
     return load_config(ROOT / f"configs/{options.recipe}.py", mine)
 
 
@@ -98,4 +99,5 @@ if __name__ == "__main__":
     parser.add_argument("count", type=positive, help="members, or devices")
     parser.add_argument("calls", type=positive, help="of the chunk in a turn")
     add_options(parser)
-    serve_ours(make, parser.parse_args())
+    options, options.fields = parser.parse_known_args()
+    serve_ours(make, options)

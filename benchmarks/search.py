@@ -8,34 +8,37 @@ trial is trained for the first number of epochs, the best are trained anew for t
 on (successive halving, https://arxiv.org/abs/1502.07943). A config that holds nothing out gets
 5,000 validation images here. A row of the log has the accuracy of the last epoch on the held-out
 training images, averaged weights and plain ones; of a trial that diverges it is 0. Trials that are
-in the log already, with the same config and teacher, are not run again. With --side-by-side N,
-those that differ in numbers alone share a compiled loop, and "seconds" is the loop's: for a GPU.
+in the log already, with the same config and teacher, are not run again, and others go on where they
+were stopped, or some five minutes and an epoch before they were killed: LOG.unfinished has their
+checkpoints. With --side-by-side N, trials that differ in numbers alone share a compiled loop, and
+"seconds" is the loop's: for a GPU.
 """
 
 import argparse
+import contextlib
 import datetime
+import hashlib
 import json
 import math
 import shlex
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+
+from trials import CHOSEN_BY, Row, run
 
 from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError, ConfigError
+from cifar_jax.files import locked, make_folder, write_bytes
 from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import enable_compilation_cache
-from cifar_jax.runtime.evaluate import evaluate
-from cifar_jax.runtime.inputs import load_inputs
-from cifar_jax.runtime.members import Members, groups_of
-from cifar_jax.runtime.progress import Progress
+from cifar_jax.runtime.members import groups_of
+from cifar_jax.runtime.signals import Interrupted, Stop, listening
 from cifar_jax.runtime.teacher import load_teacher
 
-Row = dict[str, Any]
 HOLD_OUT = ["--data.validation-examples", "5000"]  # where a config holds nothing out
-CHOSEN_BY = "ema_validation_accuracy"
-DIVERGED: Row = {CHOSEN_BY: 0.0, "validation_accuracy": 0.0, "train_loss": None}
 
 
 def read_trials(path: Path) -> dict[str, list[str]]:
@@ -80,38 +83,21 @@ def read_log(path: Path) -> dict[str, Row]:
     return rows
 
 
-def run(configs: list[Config], title: str) -> list[Row]:
-    """Train recipes from scratch, side by side if there are several; figures of the last epoch."""
-    config = configs[0]
-    inputs = load_inputs(config, report=lambda line: None)
-    members = Members(configs)
-    states = members.initial_states()
-    resident = members.resident(inputs.train)
-    images = config.steps_per_epoch * config.train.batch_size * len(configs)
-    progress, seconds, sums = Progress(config.train.epochs, images), 0.0, {}
-    progress.line(title)
-    with progress:
-        for epoch in range(1, config.train.epochs + 1):
-            states, sums = members.train_epoch(states, epoch, resident, progress)
-            seconds += sums["seconds"]
-            if len(members.failed) == len(configs):
-                break
-    rows = []
-    for i, state in enumerate(states):
-        row: Row = {"seconds": round(seconds, 1), "side_by_side": len(configs)}
-        averaged = evaluate(config, state.ema_variables, inputs.validation)
-        plain = evaluate(config, state.variables, inputs.validation)
-        if i not in members.failed and math.isfinite(averaged.loss):
-            row |= {
-                CHOSEN_BY: averaged.accuracy,
-                "ema_validation_loss": averaged.loss,
-                "validation_accuracy": plain.accuracy,
-                "train_loss": float(sums["loss"][i] / sums["examples"][i]),
-            }
-        else:
-            row |= DIVERGED | {"error": members.failed.get(i, "the loss is not finite")}
-        rows.append(row)
-    return rows
+@contextlib.contextmanager
+def unfinished(log: Path) -> Iterator[Path]:
+    """The folder beside a log for what is not in it yet; one search has it at a time."""
+
+    def refuse(holder: str) -> None:
+        raise ConfigError(f"{log}: in use by {holder}")
+
+    folder = log.with_name(f"{log.name}.unfinished")
+    make_folder(folder)
+    with locked(lock := folder / ".lock", refuse):
+        try:
+            yield folder
+        finally:
+            if list(folder.iterdir()) == [lock]:
+                shutil.rmtree(folder)
 
 
 def search(
@@ -120,9 +106,15 @@ def search(
     log: Path,
     epochs: list[int],
     keep: float,
-    side_by_side: int = 1,
+    side_by_side: int,
+    folder: Path,
+    stop: Stop,
 ) -> list[Row]:
-    """Run all rounds; the rows of the last one, best first."""
+    """Run all rounds; the rows of the last one, best first.
+
+    What is not in the log yet is saved in ``folder``; where ``stop`` is asked, Interrupted is
+    raised after that.
+    """
     names, rows = list(trials), []
     rounds = {budget: load_trials(config_path, trials, budget) for budget in epochs}
     teachers = {
@@ -131,7 +123,6 @@ def search(
         for config in configs.values()
         if (teacher := load_teacher(config))
     }
-    log.parent.mkdir(parents=True, exist_ok=True)
     log.open("a").close()  # so that no trial is lost for want of a place for its row
     done = {
         sha256: row
@@ -142,23 +133,26 @@ def search(
         rows = []
         missing = {name: configs[name] for name in names if configs[name].sha256 not in done}
         for group in groups_of(missing, side_by_side):
-            ran = run([configs[name] for name in group], f"{', '.join(group)}: {budget} epochs")
-            for name, figures in zip(group, ran, strict=True):
-                row = {
+            members = [configs[name] for name in group]
+            known = [(config.sha256, teachers.get(config.sha256)) for config in members]
+            own = folder / hashlib.sha256(repr(known).encode()).hexdigest()[:16]
+            ran = run(members, f"{', '.join(group)}: {budget} epochs", own, stop)
+            for name, config, figures in zip(group, members, ran, strict=True):
+                done[config.sha256] = {
                     "trial": name,
                     "config": str(config_path),
                     "overrides": shlex.join(trials[name]),
                     "epochs": budget,
-                    "seed": configs[name].train.seed,
-                    "teacher": teachers.get(configs[name].sha256),
+                    "seed": config.train.seed,
+                    "teacher": teachers.get(config.sha256),
                     **figures,
                     "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
                     **environment.recorded(),
-                    "config_sha256": configs[name].sha256,
+                    "config_sha256": config.sha256,
                 }
-                with log.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                done[configs[name].sha256] = row
+            lines = [json.dumps(done[config.sha256]) + "\n" for config in members]
+            write_bytes(log, log.read_bytes() + "".join(lines).encode())
+            shutil.rmtree(own, ignore_errors=True)  # there is none where all have diverged early
         for name in names:
             row = done[configs[name].sha256] | {"trial": name}
             rows.append(row)
@@ -187,7 +181,12 @@ def main(argv: list[str] | None = None) -> int:
         if options.side_by_side < 1:
             raise ConfigError(f"--side-by-side must be at least 1, not {options.side_by_side}")
         trials, how = read_trials(options.trials), (options.keep, options.side_by_side)
-        rows = search(options.config, trials, options.log, options.epochs, *how)
+        with listening() as stop, unfinished(options.log) as folder:
+            what = (options.config, trials, options.log, options.epochs)
+            rows = search(*what, *how, folder, stop)
+    except Interrupted as error:
+        print(f"\n{error}; the same command goes on", file=sys.stderr)
+        return 128 + error.signum
     except CifarJaxError as error:
         print(f"search.py: {error}", file=sys.stderr)
         return error.status

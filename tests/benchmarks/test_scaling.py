@@ -72,6 +72,7 @@ def test_bytes_of_a_result(module):
 
 def test_members_and_devices(benchmark, assert_rates, tmp_path):
     words = ("--members", "2", "--way", "map", "--devices", "2", "--out", tmp_path)
+    words += ("--train.chunk-steps", "4", "--train.batch-size", "32")  # fields
     done = benchmark("scaling", *TINY, *words)
     assert done.returncode == 0, done.stderr
     title, head, *lines = done.stdout.splitlines()
@@ -81,7 +82,8 @@ def test_members_and_devices(benchmark, assert_rates, tmp_path):
     names += ["plain, 1 device", "plain, 2 devices"]
     assert [line.split("  ")[0] for line in lines[:5]] == names
     report = json.loads((tmp_path / "scaling.json").read_text())
-    assert (report["batch"], report["steps_of_call"], report["rounds"]) == (16, 2, 2)
+    assert (report["batch"], report["steps_of_call"], report["rounds"]) == (32, 4, 2)
+    assert report["fields"] == list(words[-4:])
     assert report["device"] | {"count": 1, "platform": "cpu"} == report["device"]
     assert set(report["members"]) == {"map"}
     for way in report["members"].values():
@@ -149,6 +151,8 @@ def test_ways_of_members(module, monkeypatch, platform, way, ways):
         (("--way", "scan"), "--way"),
         (("--recipe", "none"), "none.py"),
         (("--batch", "60000"), "train.batch_size must be at most"),
+        (("--members", "1", "--augment.cutmix", "2"), "augment.cutmix must be"),
+        (("--membrs", "1"), "--membrs"),
     ],
     ids=lambda words: words[0] if isinstance(words, tuple) else "",
 )

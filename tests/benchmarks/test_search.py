@@ -1,14 +1,19 @@
 """benchmarks/search.py, on generated images."""
 
+import contextlib
 import json
+import signal
 import types
 from pathlib import Path
 
 import pytest
 
+from cifar_jax.files import locked
 from cifar_jax.runtime.members import groups_of
+from cifar_jax.runtime.signals import Stop
 
 ROOT = Path(__file__).parents[2]
+SMOKE = Path("configs/smoke.py")
 TRIALS = (
     "plain\nfaster --optim.learning-rate 0.3  # and a comment\n\nstill --optim.learning-rate 1e-6\n"
 )
@@ -126,7 +131,7 @@ def test_a_log_that_cannot_be_written_is_refused_before_the_work(module, tmp_pat
     monkeypatch.setattr(search, "run", lambda *_: pytest.fail("it has begun"))
     (tmp_path / "log").symlink_to(tmp_path / "no folder" / "log")
     with pytest.raises(FileNotFoundError):
-        search.search(Path("configs/smoke.py"), {"a": []}, tmp_path / "log", [1], 1.0)
+        search.search(SMOKE, {"a": []}, tmp_path / "log", [1], 1.0, 1, tmp_path, Stop())
 
 
 def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
@@ -134,7 +139,7 @@ def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
     search, trained = module("search"), []
     figures = {"ema_validation_accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 1.0}
 
-    def run(configs, title):
+    def run(configs, title, folder, stop):
         trained.append(title)
         return [figures] * len(configs)
 
@@ -143,7 +148,94 @@ def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
         known = types.SimpleNamespace(known={"file_sha256": weights})
         monkeypatch.setattr(search, "load_teacher", lambda config, known=known: known)
         trials = {"taught": ["--distill.teacher", "runs/teacher"]}
-        search.search(Path("configs/smoke.py"), trials, tmp_path / "log", [1], 1.0)
+        search.search(SMOKE, trials, tmp_path / "log", [1], 1.0, 1, tmp_path, Stop())
     assert len(trained) == 2
     rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [row["teacher"]["file_sha256"] for row in rows] == ["a", "b"]
+
+
+@pytest.fixture
+def search(module, monkeypatch, capsys, tmp_path):
+    """Run a search of two trials of two epochs, side by side, in this process.
+
+    It returns its status, what it said and the rows of its log; ``advance`` is called after each
+    chunk with what stops it and the steps so far.
+    """
+    monkeypatch.setattr(module("search"), "enable_compilation_cache", lambda report: None)
+    chunks = "--train.chunk-steps 10"
+    trials = f"plain {chunks}\nfaster {chunks} --optim.learning-rate 0.3\n"
+    (tmp_path / "trials.txt").write_text(trials)
+
+    def run(log, advance=lambda stop, chunks: None):
+        stop, chunks = Stop(), []
+
+        class Watched(module("trials").Progress):
+            def advance(self, images, **values):
+                super().advance(images, **values)
+                chunks.append(images)
+                advance(stop, len(chunks))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module("search"), "listening", lambda: contextlib.nullcontext(stop))
+            patch.setattr(module("trials"), "Progress", Watched)
+            words = ["--config", "tests/benchmarks/recipe.py", "--trials", tmp_path / "trials.txt"]
+            words += ["--log", tmp_path / log, "--epochs", 2, "--side-by-side", 2]
+            status = module("search").main([str(word) for word in words])
+        rows = (tmp_path / log).read_text().splitlines()
+        return status, "".join(capsys.readouterr()), [json.loads(row) for row in rows]
+
+    return run
+
+
+def without_seconds(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_a_search_that_was_stopped_goes_on_with_the_same_bits(search, tmp_path):
+    _, said, whole = search("whole")
+    assert "going on" not in said
+
+    def stop_in_the_second_epoch(stop, chunks):
+        if chunks == 3:
+            stop.signum = signal.SIGTERM
+
+    status, said, rows = search("stopped", stop_in_the_second_epoch)
+    assert (status, rows) == (143, [])
+    assert said.endswith("stopped by SIGTERM; the same command goes on\n")
+    status, said, rows = search("stopped")
+    assert (status, len(rows)) == (0, 2)
+    assert "plain, faster: 2 epochs: going on after 30 steps\n" in said
+    assert without_seconds(rows) == without_seconds(whole)
+    assert rows[0]["environment_changes"] == []
+    assert not (tmp_path / "stopped.unfinished").exists()
+
+
+def test_a_search_that_was_killed_goes_on_from_what_was_saved(
+    search, module, monkeypatch, tmp_path
+):
+    class Killed(Exception):
+        pass
+
+    def kill_in_the_second_epoch(stop, chunks):
+        if chunks == 3:
+            raise Killed
+
+    monkeypatch.setattr(module("trials"), "SAVE_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        search("killed", kill_in_the_second_epoch)
+    (progress,) = (tmp_path / "killed.unfinished").glob("*/20/progress.json")
+    other = json.loads(progress.read_text())
+    other["environment"]["versions"]["jax"] = "0.1"
+    monkeypatch.setattr(module("trials").checkpoint, "read_progress", lambda path: other)
+    status, said, rows = search("killed")
+    assert (status, len(rows)) == (0, 2)
+    assert "going on after 20 steps\n" in said
+    assert [
+        change.split(": ")[1].split(" -> ")[0] for change in rows[1]["environment_changes"]
+    ] == ["0.1"]
+
+
+def test_two_searches_have_no_log_together(refused, tmp_path):
+    (tmp_path / "log.unfinished").mkdir()
+    with locked(tmp_path / "log.unfinished" / ".lock", pytest.fail):
+        refused("a\n", "log: in use by process ")
