@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import re
+import shutil
 from collections.abc import Sequence
 from typing import Any, TypeVar, get_type_hints
 
@@ -14,6 +16,7 @@ from cifar_jax.errors import ConfigError
 from cifar_jax.ranges import requirement
 
 T = TypeVar("T")
+NARROWEST = 40  # columns of help; tyro writes for ever where there are less than five
 SHORT = {"lr": "learning-rate", "wd": "weight-decay"}  # what other programs call a field
 
 
@@ -90,6 +93,8 @@ def _nearest(name: str, options: Sequence[str]) -> list[str]:
 
 def print_fields(config: Any, prog: str) -> None:
     """Print every field with its comment, type and value in ``config``."""
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
     with contextlib.suppress(SystemExit):
         _parse(config, ["--help"], prog=prog)
 

@@ -175,7 +175,8 @@ COMMANDS = ("train", "sweep", "import-torch", "summary", "data")
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_lists_every_field(run_here, command):
+def test_help_lists_every_field(run_here, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80" if command else "4")
     done = run_here(command, "--help") if command else run("--help")
     assert done.returncode == 0
     assert done.stderr == ""

@@ -16,8 +16,6 @@ NEEDED = {  # of results.json, besides what every reader of it needs
     *("confusion", "ema_test_loss", "test_images", "seconds", "multiply_adds", "seed", "date"),
     *("versions", "device", "command", "config_sha256", "weights_sha256"),
 }
-DEVICE = {"platform", "kind", "count", "cpu_cores"}
-NUMBERS = ("ema_test_accuracy", "test_accuracy", "tta_accuracy", "ema_test_loss", "seconds")
 OLDER: dict[str, Any] = {  # what the first versions did not write
     "ema_test_calibration_error": None,
     VALIDATION: None,
@@ -66,15 +64,6 @@ def read(folder: Path) -> Record:
     config, results = run.read_config(), None
     if run.results.exists():
         results = OLDER | run.read_results(besides=NEEDED)
-        device = results["device"]
-        if not isinstance(device, dict) or DEVICE - set(device):
-            wanted = ", ".join(sorted(DEVICE))
-            raise ConfigError(f"{run.results}: device must have {wanted}, not {device!r:.80}")
-        for key in (*NUMBERS, VALIDATION):
-            value = results[key]
-            optional = key == VALIDATION and value is None
-            if not isinstance(value, int | float) and not optional:
-                raise ConfigError(f"{run.results}: {key} must be a number, not {value!r:.40}")
     path = folder.resolve()
     name = path.name if seed_of(path) is None else f"{path.parent.name}/{path.name}"
     return Record(name, run, config, run.read_metrics(), results)

@@ -32,10 +32,11 @@ from cifar_jax.files import (
     writing,
 )
 from cifar_jax.runtime.compatibility import differing
+from cifar_jax.runtime.kinds import RESULTS, require_kind
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 PICTURES = ("curves.png", "confusion.png", "augmentations.png")
-RESULTS = {  # without which results.json is not that of a run
+NEEDED = {  # without which results.json is not that of a run
     *("test_accuracy", "ema_test_accuracy", "tta", "tta_accuracy", "per_class_accuracy"),
     *("selected_epoch", "epochs", "parameters", "images_per_second"),
 }
@@ -145,8 +146,10 @@ class Workdir:
         """Read results.json; raises ConfigError when it is broken, or lacks one of ``besides``."""
         try:
             results = json.loads(self.results.read_text(encoding="utf-8"))
-            if missing := RESULTS.union(besides) - set(results):
+            if missing := NEEDED.union(besides) - set(results):
                 raise ValueError(f"it has no {min(missing)}")
+            for name in (name for name in RESULTS if name in results):
+                require_kind(results[name], RESULTS[name], name)
             return results
         except (ValueError, TypeError, RecursionError) as error:
             raise ConfigError(f"{self.results}: not a run's results: {error}") from error
