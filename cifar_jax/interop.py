@@ -40,9 +40,9 @@ _COUNTER = "num_batches_tracked"  # of PyTorch's batch normalisation
 def from_torch_state_dict(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a PyTorch state dict of the original network into variables.
 
-    Stages, blocks and channels are read from the names and shapes, so any ``SeparableResNet`` with
-    at most six stages and default ``halvings`` can be read. Batch counters
-    (``num_batches_tracked``) are ignored.
+    Stages, blocks and channels are read from the names and shapes, so any ``SeparableResNet`` can
+    be read whose ``halvings`` are at least its stages less one, as PyTorch's network halves the
+    resolution in each stage but the first. Batch counters (``num_batches_tracked``) are ignored.
 
     Args:
       mapping: PyTorch's names to arrays, or to anything else that ``np.asarray`` takes (tensors on
@@ -70,8 +70,8 @@ def to_torch_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
         model.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()})
 
     Args:
-      variables: ``{"params": ..., "batch_stats": ...}`` of a ``SeparableResNet`` with the default
-        ``halvings``, which the arrays do not tell.
+      variables: ``{"params": ..., "batch_stats": ...}`` of a ``SeparableResNet`` whose ``halvings``
+        are at least its stages less one, which the arrays do not tell.
 
     Returns:
       PyTorch's names to arrays: float32 copies, and int64 for the batch counters.
@@ -79,7 +79,7 @@ def to_torch_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises:
       ValueError: a layer is missing or unexpected, or a shape is wrong.
     """
-    leaves = _flat(variables)
+    leaves = flatten_dict(variables)
     arrays = {}
     for path, leaf in leaves.items():
         name = _torch_name(path)
@@ -90,10 +90,6 @@ def to_torch_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for path in sorted(leaves.keys() - _checked_paths(arrays).values()):
         raise _unknown(path)
     return arrays
-
-
-def _flat(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
-    return flatten_dict(variables)
 
 
 def _torch_name(path: tuple[str, ...]) -> str:
@@ -123,7 +119,7 @@ def _checked_paths(arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
     """Map the names of a state dict to paths of variables, once they make up a whole network."""
     image = jax.ShapeDtypeStruct((1, 1, 1, _size(arrays, "conv1.weight", 1, ndim=4)), jnp.float32)
     variables = jax.eval_shape(network_of(arrays).init, jax.random.key(0), image)
-    leaves = {_torch_name(path): (path, leaf) for path, leaf in _flat(variables).items()}
+    leaves = {_torch_name(path): (path, leaf) for path, leaf in flatten_dict(variables).items()}
     shapes = {name: _torch_shape(leaf.shape) for name, (_, leaf) in leaves.items()}
     for name, shape in shapes.items():
         if name not in arrays:

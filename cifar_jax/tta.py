@@ -31,7 +31,9 @@ def views(images: jax.Array, mode: Mode, *, border: Border = "constant") -> list
       1, 2 or 8 batches of the same shape, in [0, 1].
 
     Raises:
-      ValueError: for another mode; for "full" and images of 2 or more than 3 channels.
+      TypeError: for "full" and images that are integers.
+      ValueError: for another mode; for "full" and images of 2 or more than 3 channels, or by
+        :func:`cifar_jax.augment.affine` for the border.
     """
     _require_known(mode)
     if mode == "none":

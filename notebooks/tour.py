@@ -88,7 +88,7 @@ def show_picture(path):
 #
 # Four arrays of uint8, the same bytes whatever the source; their hashes are checked. 5,000 of the
 # 50,000 training images are trained on here, and 1,000 are held out to choose the epoch by. The
-# test set is scored once, at the end.
+# run scores the test set once, at its end.
 
 # %%
 quick = SOURCE == "synthetic"  # a smaller network and fewer images, to try the notebook itself

@@ -37,6 +37,9 @@ def brightness_contrast(
     Returns:
       Images of the same shape and dtype, in [0, 1].
 
+    Raises:
+      TypeError: if the images are integers.
+
     Reference: ``RandomBrightnessContrast`` of Albumentations 2.0.8, ``brightness_by_max=True``.
     """
     coin, b, c = jax.random.uniform(key, (3, images.shape[0]), jnp.float32)
@@ -100,6 +103,9 @@ def hue_saturation_value(
 
     Returns:
       Images of the same shape and dtype, in [0, 1].
+
+    Raises:
+      TypeError, ValueError: by :func:`shift_hsv`.
 
     Reference: ``HueSaturationValue`` of Albumentations 2.0.8.
     """

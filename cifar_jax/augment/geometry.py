@@ -124,6 +124,9 @@ def shift_scale_rotate(
     Returns:
       Images of the same shape and dtype.
 
+    Raises:
+      TypeError, ValueError: by :func:`affine`.
+
     Reference: ``ShiftScaleRotate`` of Albumentations 2.0.8.
     """
     drawn = jax.random.uniform(key, (6, images.shape[0]), jnp.float32)

@@ -143,6 +143,9 @@ def draw_lambda(key: jax.Array, count: int, *, alpha: float) -> jax.Array:
     Returns:
       float32 [count] in [0, 1].
 
+    Raises:
+      ValueError: if alpha is a Python number and not above 0.
+
     Reference: Devroye, Random variate generation in one line of code, WSC 1996.
     """
     if isinstance(alpha, int | float) and not alpha > 0:
@@ -191,6 +194,9 @@ def draw_ricap_corner(
 
     Returns:
       Height and width of the top left patch, int32 scalars in [0, side].
+
+    Raises:
+      ValueError: by :func:`draw_lambda`, for beta.
     """
     fractions = draw_lambda(key, 2, alpha=beta)
     sides = jnp.array([height, width], jnp.float32)

@@ -1,6 +1,6 @@
 """The operations in a row, as a config asks for them: first pixels, then normalise, then mix.
 
-Images are floating, [B, H, W, 3]: in [0, 1] for :func:`augment_pixels`, normalised for :func:`mix`.
+Images are floating, [B, H, W, C]: in [0, 1] for :func:`augment_pixels`, normalised for :func:`mix`.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
 
     Args:
       key: random key.
-      images: [B, H, W, 3] in [0, 1].
+      images: [B, H, W, C] in [0, 1]; C is 3 where ``hue_saturation_value`` is used.
       config: probabilities and ranges.
 
     Returns:
@@ -32,6 +32,7 @@ def augment_pixels(key: jax.Array, images: jax.Array, config: AugmentConfig) -> 
 
     Raises:
       TypeError: if the images are integers.
+      ValueError: by an operation that is used, for images that it cannot take.
     """
     require_floating(images=images)
     keys = jax.random.split(key, 6)
