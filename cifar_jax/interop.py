@@ -79,7 +79,7 @@ def to_torch_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises:
       ValueError: a layer is missing or unexpected, or a shape is wrong.
     """
-    leaves = flatten_dict(variables)
+    leaves = _flat(variables)
     arrays = {}
     for path, leaf in leaves.items():
         name = _torch_name(path)
@@ -90,6 +90,10 @@ def to_torch_state_dict(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     for path in sorted(leaves.keys() - _checked_paths(arrays).values()):
         raise _unknown(path)
     return arrays
+
+
+def _flat(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    return flatten_dict(variables)  # with a type that says what its keys are
 
 
 def _torch_name(path: tuple[str, ...]) -> str:
@@ -119,7 +123,7 @@ def _checked_paths(arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
     """Map the names of a state dict to paths of variables, once they make up a whole network."""
     image = jax.ShapeDtypeStruct((1, 1, 1, _size(arrays, "conv1.weight", 1, ndim=4)), jnp.float32)
     variables = jax.eval_shape(network_of(arrays).init, jax.random.key(0), image)
-    leaves = {_torch_name(path): (path, leaf) for path, leaf in flatten_dict(variables).items()}
+    leaves = {_torch_name(path): (path, leaf) for path, leaf in _flat(variables).items()}
     shapes = {name: _torch_shape(leaf.shape) for name, (_, leaf) in leaves.items()}
     for name, shape in shapes.items():
         if name not in arrays:
