@@ -140,7 +140,7 @@ def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
     figures = {"ema_validation_accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 1.0}
 
     def run(configs, title, folder, stop):
-        trained.append(title)
+        trained.append(folder)  # of its checkpoints
         return [figures] * len(configs)
 
     monkeypatch.setattr(search, "run", run)
@@ -149,7 +149,7 @@ def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
         monkeypatch.setattr(search, "load_teacher", lambda config, known=known: known)
         trials = {"taught": ["--distill.teacher", "runs/teacher"]}
         search.search(SMOKE, trials, tmp_path / "log", [1], 1.0, 1, tmp_path, Stop())
-    assert len(trained) == 2
+    assert len(set(trained)) == len(trained) == 2
     rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [row["teacher"]["file_sha256"] for row in rows] == ["a", "b"]
 
@@ -223,16 +223,18 @@ def test_a_search_that_was_killed_goes_on_from_what_was_saved(
     monkeypatch.setattr(module("trials"), "SAVE_SECONDS", 0.0)
     with pytest.raises(Killed):
         search("killed", kill_in_the_second_epoch)
+    # as if another version had saved it, and one of the trials had diverged by then
     (progress,) = (tmp_path / "killed.unfinished").glob("*/20/progress.json")
     other = json.loads(progress.read_text())
     other["environment"]["versions"]["jax"] = "0.1"
+    other["failed"] = {"1": "it diverged"}
     monkeypatch.setattr(module("trials").checkpoint, "read_progress", lambda path: other)
     status, said, rows = search("killed")
     assert (status, len(rows)) == (0, 2)
     assert "going on after 20 steps\n" in said
-    assert [
-        change.split(": ")[1].split(" -> ")[0] for change in rows[1]["environment_changes"]
-    ] == ["0.1"]
+    assert rows[0]["environment_changes"][0].startswith("versions.jax: 0.1 -> ")
+    assert rows[0]["validation_accuracy"] > 0
+    assert (rows[1]["error"], rows[1]["validation_accuracy"]) == ("it diverged", 0)
 
 
 def test_two_searches_have_no_log_together(refused, tmp_path):
