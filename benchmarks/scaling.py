@@ -3,13 +3,14 @@
 Usage: python benchmarks/scaling.py [--members 1,2,4,8] [--devices 1,2,4,8] [--only members]
     [--way map] [--recipe 200k_quick] [--json] [--out FOLDER] [FIELDS]
 
-FIELDS are of the recipe's config, as --augment.cutmix 0. Random images, no teacher; the devices are
-virtual ones of the CPU. benchmarks/README.md says what is measured.
+FIELDS are of the recipe's config, as --augment.cutmix 0; it has no teacher unless they name one.
+Random images; the devices are virtual ones of the CPU. benchmarks/README.md says what is measured.
 """
 
 import argparse
 import contextlib
 import os
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -183,10 +184,10 @@ def summarise(report: Report) -> str:
 
 
 def subtitle(report: Report) -> str:
-    """One line: device, recipe, type of numbers, version, day."""
-    device = report["device"]
+    """One line: device, recipe and changed fields, type of numbers, version, day."""
+    device, recipe = report["device"], shlex.join([report["recipe"], *report["fields"]])
     return (
-        f"{device['kind']} ({device['cpu_cores']} cores), {report['recipe']}, {report['dtype']}, "
+        f"{device['kind']} ({device['cpu_cores']} cores), {recipe}, {report['dtype']}, "
         f"jax {report['versions']['jax']}, {report['date']}"
     )
 
@@ -202,7 +203,8 @@ def draw(report: Report, path: Path) -> None:
 
 def main() -> None:
     """Read the options, measure and tell."""
-    parser = Parser(description=(__doc__ or "").splitlines()[0])
+    fields = "Fields of the recipe's config can follow, as in --augment.cutmix 0."
+    parser = Parser(description=(__doc__ or "").splitlines()[0], epilog=fields)
     counts = [1, 2, 4, 8]
     parser.add_argument("--members", type=positives, default=counts, help="runs side by side")
     parser.add_argument("--devices", type=positives, default=counts, help="virtual ones of the CPU")

@@ -17,13 +17,17 @@ checkpoints. With --side-by-side N, trials that differ in numbers alone share a 
 import argparse
 import contextlib
 import datetime
+import errno
+import fcntl
 import hashlib
 import json
 import math
+import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 
 from trials import CHOSEN_BY, Row, run
@@ -31,12 +35,13 @@ from trials import CHOSEN_BY, Row, run
 from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError, ConfigError
-from cifar_jax.files import locked, make_folder, write_bytes
+from cifar_jax.files import make_folder
 from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import enable_compilation_cache
 from cifar_jax.runtime.members import groups_of
 from cifar_jax.runtime.signals import Interrupted, Stop, listening
 from cifar_jax.runtime.teacher import load_teacher
+from cifar_jax.runtime.workdir import NO_LOCKS
 
 HOLD_OUT = ["--data.validation-examples", "5000"]  # where a config holds nothing out
 
@@ -84,20 +89,29 @@ def read_log(path: Path) -> dict[str, Row]:
 
 
 @contextlib.contextmanager
-def unfinished(log: Path) -> Iterator[Path]:
-    """The folder beside a log for what is not in it yet; one search has it at a time."""
-
-    def refuse(holder: str) -> None:
-        raise ConfigError(f"{log}: in use by {holder}")
-
-    folder = log.with_name(f"{log.name}.unfinished")
-    make_folder(folder)
-    with locked(lock := folder / ".lock", refuse):
+def claimed(log: Path) -> Iterator[FileIO]:
+    """The log, open for new rows, which one search has at a time."""
+    make_folder(log.parent)
+    with log.open("ab", buffering=0) as file:
         try:
-            yield folder
-        finally:
-            if list(folder.iterdir()) == [lock]:
-                shutil.rmtree(folder)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"{log}: in use by another search") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            print(f"{log}: {error.strerror}: see that only one search uses it", flush=True)
+        yield file
+
+
+def add_rows(file: FileIO, rows: Sequence[Row]) -> None:
+    """Append rows to the log, all or none; raises OSError where the disk has no room for them."""
+    before = file.seek(0, os.SEEK_END)
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    if file.write(lines) != len(lines):
+        file.truncate(before)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+    os.fsync(file.fileno())
 
 
 def search(
@@ -106,14 +120,12 @@ def search(
     log: Path,
     epochs: list[int],
     keep: float,
-    side_by_side: int,
-    folder: Path,
-    stop: Stop,
+    side_by_side: int = 1,
+    stop: Stop | None = None,
 ) -> list[Row]:
     """Run all rounds; the rows of the last one, best first.
 
-    What is not in the log yet is saved in ``folder``; where ``stop`` is asked, Interrupted is
-    raised after that.
+    Where ``stop`` is asked, what was trained is saved and Interrupted is raised.
     """
     names, rows = list(trials), []
     rounds = {budget: load_trials(config_path, trials, budget) for budget in epochs}
@@ -123,42 +135,48 @@ def search(
         for config in configs.values()
         if (teacher := load_teacher(config))
     }
-    log.open("a").close()  # so that no trial is lost for want of a place for its row
-    done = {
-        sha256: row
-        for sha256, row in read_log(log).items()
-        if row.get("teacher") == teachers.get(sha256)
-    }
-    for budget, configs in rounds.items():
-        rows = []
-        missing = {name: configs[name] for name in names if configs[name].sha256 not in done}
-        for group in groups_of(missing, side_by_side):
-            members = [configs[name] for name in group]
-            known = [(config.sha256, teachers.get(config.sha256)) for config in members]
-            own = folder / hashlib.sha256(repr(known).encode()).hexdigest()[:16]
-            ran = run(members, f"{', '.join(group)}: {budget} epochs", own, stop)
-            for name, config, figures in zip(group, members, ran, strict=True):
-                done[config.sha256] = {
-                    "trial": name,
-                    "config": str(config_path),
-                    "overrides": shlex.join(trials[name]),
-                    "epochs": budget,
-                    "seed": config.train.seed,
-                    "teacher": teachers.get(config.sha256),
-                    **figures,
-                    "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-                    **environment.recorded(),
-                    "config_sha256": config.sha256,
-                }
-            lines = [json.dumps(done[config.sha256]) + "\n" for config in members]
-            write_bytes(log, log.read_bytes() + "".join(lines).encode())
-            shutil.rmtree(own, ignore_errors=True)  # there is none where all have diverged early
-        for name in names:
-            row = done[configs[name].sha256] | {"trial": name}
-            rows.append(row)
-            print(f"{name}, {budget} epochs: {row[CHOSEN_BY]:.2%}", flush=True)
-        rows.sort(key=lambda row: -row[CHOSEN_BY])
-        names = [row["trial"] for row in rows[: math.ceil(round(keep * len(rows), 9))]]
+    unfinished = log.with_name(f"{log.name}.unfinished")
+
+    def folder(config: Config) -> Path:
+        known = repr((config.sha256, teachers.get(config.sha256)))
+        return unfinished / hashlib.sha256(known.encode()).hexdigest()[:16]
+
+    with claimed(log) as file:
+        done = {
+            sha256: row
+            for sha256, row in read_log(log).items()
+            if row.get("teacher") == teachers.get(sha256)
+        }
+        for budget, configs in rounds.items():
+            rows = []
+            missing = {name: configs[name] for name in names if configs[name].sha256 not in done}
+            for group in groups_of(missing, side_by_side):
+                members = [configs[name] for name in group]
+                title = f"{', '.join(group)}: {budget} epochs"
+                ran = run(members, title, [folder(one) for one in members], stop or Stop())
+                for name, config, figures in zip(group, members, ran, strict=True):
+                    done[config.sha256] = {
+                        "trial": name,
+                        "config": str(config_path),
+                        "overrides": shlex.join(trials[name]),
+                        "epochs": budget,
+                        "seed": config.train.seed,
+                        "teacher": teachers.get(config.sha256),
+                        **figures,
+                        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+                        **environment.recorded(),
+                        "config_sha256": config.sha256,
+                    }
+                add_rows(file, [done[config.sha256] for config in members])
+            for name in names:
+                shutil.rmtree(folder(configs[name]), ignore_errors=True)  # its row is in the log
+                row = done[configs[name].sha256] | {"trial": name}
+                rows.append(row)
+                print(f"{name}, {budget} epochs: {row[CHOSEN_BY]:.2%}", flush=True)
+            rows.sort(key=lambda row: -row[CHOSEN_BY])
+            names = [row["trial"] for row in rows[: math.ceil(round(keep * len(rows), 9))]]
+        with contextlib.suppress(OSError):  # it may have trials that this search has not
+            unfinished.rmdir()
     return rows
 
 
@@ -181,9 +199,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.side_by_side < 1:
             raise ConfigError(f"--side-by-side must be at least 1, not {options.side_by_side}")
         trials, how = read_trials(options.trials), (options.keep, options.side_by_side)
-        with listening() as stop, unfinished(options.log) as folder:
-            what = (options.config, trials, options.log, options.epochs)
-            rows = search(*what, *how, folder, stop)
+        with listening() as stop:
+            rows = search(options.config, trials, options.log, options.epochs, *how, stop)
     except Interrupted as error:
         print(f"\n{error}; the same command goes on", file=sys.stderr)
         return 128 + error.signum

@@ -6,7 +6,7 @@ others; ``{...: kind}`` for one of any names; ``(kind, None)`` for what may be n
 for anything.
 """
 
-import math
+import sys
 from typing import Any
 
 from cifar_jax.data import CLASS_NAMES
@@ -66,5 +66,7 @@ def require_kind(value: Any, kind: Any, name: str) -> None:
             require_kind(value[key], own, f"{name}.{key}")
     elif kind is not object:
         fits = isinstance(value, (int, float) if kind is float else kind)
-        if not fits or isinstance(value, bool) or (kind is float and not math.isfinite(value)):
+        if kind is float and fits:
+            fits = abs(value) <= sys.float_info.max  # neither infinite nor NaN
+        if not fits or isinstance(value, bool):
             raise ValueError(f"{name} must be {NAMES[kind]}, not {value!r:.40}")

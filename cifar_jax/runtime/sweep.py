@@ -241,7 +241,8 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
 
 def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:
     """What a sweep of finished runs gives."""
-    results = [Workdir(run.folder).read_results() for run in runs]
+    needed = (*FIGURES, "multiply_adds")
+    results = [Workdir(run.folder).read_results(besides=needed) for run in runs]
     return {
         "command": command,
         "seeds": [run.config.train.seed for run in runs],

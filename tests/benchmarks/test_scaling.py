@@ -76,7 +76,7 @@ def test_members_and_devices(benchmark, assert_rates, tmp_path):
     done = benchmark("scaling", *TINY, *words)
     assert done.returncode == 0, done.stderr
     title, head, *lines = done.stdout.splitlines()
-    assert "200k_quick, float32, jax" in title
+    assert f"200k_quick {' '.join(words[-4:])}, float32, jax" in title
     assert head.split()[:3] == ["images/s", "to", "1"]
     names = ["one Trainer", "lax.map, 1 member", "lax.map, 2 members"]
     names += ["plain, 1 device", "plain, 2 devices"]

@@ -1,16 +1,22 @@
 """benchmarks/search.py, on generated images."""
 
 import contextlib
+import dataclasses
+import io
 import json
+import shutil
 import signal
 import types
 from pathlib import Path
 
 import pytest
 
-from cifar_jax.files import locked
+from cifar_jax.config_file import load_config
+from cifar_jax.files import WriteError
+from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.members import groups_of
 from cifar_jax.runtime.signals import Stop
+from cifar_jax.runtime.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 SMOKE = Path("configs/smoke.py")
@@ -131,7 +137,7 @@ def test_a_log_that_cannot_be_written_is_refused_before_the_work(module, tmp_pat
     monkeypatch.setattr(search, "run", lambda *_: pytest.fail("it has begun"))
     (tmp_path / "log").symlink_to(tmp_path / "no folder" / "log")
     with pytest.raises(FileNotFoundError):
-        search.search(SMOKE, {"a": []}, tmp_path / "log", [1], 1.0, 1, tmp_path, Stop())
+        search.search(SMOKE, {"a": []}, tmp_path / "log", [1], 1.0)
 
 
 def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
@@ -139,8 +145,8 @@ def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
     search, trained = module("search"), []
     figures = {"ema_validation_accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 1.0}
 
-    def run(configs, title, folder, stop):
-        trained.append(folder)  # of its checkpoints
+    def run(configs, title, folders, stop):
+        trained.extend(folders)  # of their checkpoints
         return [figures] * len(configs)
 
     monkeypatch.setattr(search, "run", run)
@@ -148,7 +154,7 @@ def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
         known = types.SimpleNamespace(known={"file_sha256": weights})
         monkeypatch.setattr(search, "load_teacher", lambda config, known=known: known)
         trials = {"taught": ["--distill.teacher", "runs/teacher"]}
-        search.search(SMOKE, trials, tmp_path / "log", [1], 1.0, 1, tmp_path, Stop())
+        search.search(SMOKE, trials, tmp_path / "log", [1], 1.0)
     assert len(set(trained)) == len(trained) == 2
     rows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [row["teacher"]["file_sha256"] for row in rows] == ["a", "b"]
@@ -187,8 +193,8 @@ def search(module, monkeypatch, capsys, tmp_path):
     return run
 
 
-def without_seconds(rows):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+def without(rows, *names):
+    return [{name: row[name] for name in row if name not in names} for row in rows]
 
 
 def test_a_search_that_was_stopped_goes_on_with_the_same_bits(search, tmp_path):
@@ -204,8 +210,8 @@ def test_a_search_that_was_stopped_goes_on_with_the_same_bits(search, tmp_path):
     assert said.endswith("stopped by SIGTERM; the same command goes on\n")
     status, said, rows = search("stopped")
     assert (status, len(rows)) == (0, 2)
-    assert "plain, faster: 2 epochs: going on after 30 steps\n" in said
-    assert without_seconds(rows) == without_seconds(whole)
+    assert "plain, faster: 2 epochs: 2 going on after 30 steps\n" in said
+    assert without(rows, "seconds") == without(whole, "seconds")
     assert rows[0]["environment_changes"] == []
     assert not (tmp_path / "stopped.unfinished").exists()
 
@@ -223,21 +229,61 @@ def test_a_search_that_was_killed_goes_on_from_what_was_saved(
     monkeypatch.setattr(module("trials"), "SAVE_SECONDS", 0.0)
     with pytest.raises(Killed):
         search("killed", kill_in_the_second_epoch)
-    # as if another version had saved it, and one of the trials had diverged by then
-    (progress,) = (tmp_path / "killed.unfinished").glob("*/20/progress.json")
-    other = json.loads(progress.read_text())
-    other["environment"]["versions"]["jax"] = "0.1"
-    other["failed"] = {"1": "it diverged"}
-    monkeypatch.setattr(module("trials").checkpoint, "read_progress", lambda path: other)
+    saved = list((tmp_path / "killed.unfinished").glob("*/20"))
+    assert len(saved) == 2
+    shutil.rmtree(saved[0].parent)  # as if it was killed when only one had been saved
     status, said, rows = search("killed")
+    assert status == 0
+    assert "plain, faster: 2 epochs: 1 going on after 20 steps\n" in said
+    _, _, whole = search("whole")
+    differing = ("seconds", "side_by_side")
+    assert without(rows, *differing) == without(whole, *differing)
+    assert [row["side_by_side"] for row in rows] == [1, 1]
+
+
+def test_what_is_saved_of_a_trial(module, tmp_path):
+    config = load_config("tests/benchmarks/recipe.py", ["--train.epochs", "1"])
+    trainer = Trainer(config)
+    state = trainer.initial_state()
+    trial = module("trials").Trial(config, tmp_path, 2.5, {"loss": 3.0}, "it diverged", [])
+    trial.save(state, {"versions": {"jax": "0.1"}})
+    again = module("trials").Trial(config, tmp_path)
+    again.restore(0, trainer.abstract_state(), {"versions": {"jax": "0.2"}})
+    change = {"step": 0, "change": "versions.jax: 0.1 -> 0.2"}
+    assert again == dataclasses.replace(trial, environment_changes=[change])
+    row = again.row(state, load_inputs(config, report=print).validation)
+    assert (row["error"], row["validation_accuracy"]) == ("it diverged", 0)
+    assert row["environment_changes"] == [change]
+
+
+def test_a_checkpoint_that_finds_no_room_costs_no_trial(search, module, monkeypatch):
+    def save(*words):
+        raise WriteError("no room")
+
+    monkeypatch.setattr(module("trials").checkpoint, "save", save)
+    status, said, rows = search("log")
     assert (status, len(rows)) == (0, 2)
-    assert "going on after 20 steps\n" in said
-    assert rows[0]["environment_changes"][0].startswith("versions.jax: 0.1 -> ")
-    assert rows[0]["validation_accuracy"] > 0
-    assert (rows[1]["error"], rows[1]["validation_accuracy"]) == ("it diverged", 0)
+    assert said.count("no room\n") == 1
+
+    def stop_in_the_second_epoch(stop, chunks):
+        stop.signum = signal.SIGTERM if chunks == 3 else None
+
+    status, said, rows = search("other", stop_in_the_second_epoch)
+    assert (status, rows) == (1, [])
+    assert said.endswith("search.py: no room\n")
 
 
-def test_two_searches_have_no_log_together(refused, tmp_path):
-    (tmp_path / "log.unfinished").mkdir()
-    with locked(tmp_path / "log.unfinished" / ".lock", pytest.fail):
-        refused("a\n", "log: in use by process ")
+def test_two_searches_have_no_log_together(refused, module, tmp_path):
+    with module("search").claimed(tmp_path / "log"):
+        refused("a\n", "log: in use by another search")
+
+
+def test_a_full_disk_leaves_the_log_as_it_was(module, tmp_path):
+    class Full(io.FileIO):
+        def write(self, data):
+            return super().write(data[:3])
+
+    (tmp_path / "log").write_text("{}\n")
+    with Full(tmp_path / "log", "ab") as log, pytest.raises(OSError, match="No space left"):
+        module("search").add_rows(log, [{"trial": "a"}])
+    assert (tmp_path / "log").read_text() == "{}\n"

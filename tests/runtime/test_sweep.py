@@ -138,6 +138,17 @@ def test_the_table_of_another_is_not_replaced_by_that_of_a_grid(light, tmp_path)
         sweep_grid(light, {"optim.momentum": ["0.9"]}, [1], tmp_path)
 
 
+@pytest.mark.parametrize("name", ["seconds", "multiply_adds"])
+def test_results_that_lack_what_a_table_has(swept, light, tmp_path, name):
+    shutil.copytree(swept[0] / "seed3", tmp_path / "seed3")
+    path = tmp_path / "seed3" / "results.json"
+    results = json.loads(path.read_text())
+    del results[name]
+    path.write_text(json.dumps(results))
+    with pytest.raises(ConfigError, match=f"not a run's results: it has no {name}"):
+        sweep(light.replace(train={"epochs": 2}), [3], tmp_path)
+
+
 @pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
 def test_seeds_differ(light, tmp_path, seeds):
     with pytest.raises(ConfigError, match="seeds must be at least one and differ, not"):
