@@ -199,7 +199,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.side_by_side < 1:
             raise ConfigError(f"--side-by-side must be at least 1, not {options.side_by_side}")
         trials, how = read_trials(options.trials), (options.keep, options.side_by_side)
-        with listening() as stop:
+        memory = environment.memory_in_words("side_by_side", options.side_by_side)
+        with listening() as stop, memory:
             rows = search(options.config, trials, options.log, options.epochs, *how, stop)
     except Interrupted as error:
         print(f"\n{error}; the same command goes on", file=sys.stderr)

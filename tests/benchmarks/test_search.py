@@ -9,6 +9,7 @@ import signal
 import types
 from pathlib import Path
 
+import jax
 import pytest
 
 from cifar_jax.config_file import load_config
@@ -239,6 +240,15 @@ def test_a_search_that_was_killed_goes_on_from_what_was_saved(
     differing = ("seconds", "side_by_side")
     assert without(rows, *differing) == without(whole, *differing)
     assert [row["side_by_side"] for row in rows] == [1, 1]
+
+
+def test_too_little_memory_is_one_line(search):
+    def run_out(stop, chunks):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: of many lines")
+
+    status, said, rows = search("log", run_out)
+    assert (status, rows) == (1, [])
+    assert said.endswith(" is out of memory with side_by_side 2: try --side-by-side 1\n")
 
 
 def test_what_is_saved_of_a_trial(module, tmp_path):
