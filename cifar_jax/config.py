@@ -109,17 +109,24 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 def from_dict(sections: Mapping[str, Mapping[str, Any]]) -> Config:
     """The inverse of :func:`to_dict`; unknown names and bad values raise ConfigError."""
+    _require_mapping("a config", sections)
     if unknown := sections.keys() - vars(Config()).keys():
         raise ConfigError(f"{min(unknown)}: no such section")
     built = {}
     for name, default in vars(Config()).items():
-        given = dict(sections.get(name, {}))
+        given = sections.get(name, {})
+        _require_mapping(name, given)
         unknown = given.keys() - vars(default).keys()
         if unknown:
             raise ConfigError(f"{name}.{min(unknown)}: no such field")
         given = {field: tuple(v) if isinstance(v, list) else v for field, v in given.items()}
         built[name] = dataclasses.replace(default, **given)
     return validate(Config(**built))
+
+
+def _require_mapping(name: str, given: Any) -> None:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{name} must map names to values, not be {shown(given)}")
 
 
 def portable(config: Config) -> Config:

@@ -14,7 +14,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, *, smoothing: float = 0
     how MixUp, CutMix and RICAP are written in their papers.
 
     Args:
-      logits: [B, K].
+      logits: [B, K]; -inf for a class that cannot be.
       targets: soft labels [B, K], each row summing to 1.
       smoothing: mass spread evenly over all K classes, in [0, 1).
 
@@ -29,7 +29,7 @@ def cross_entropy(logits: jax.Array, targets: jax.Array, *, smoothing: float = 0
     """
     require_shape(logits.shape, targets=targets)
     smoothed = optax.smooth_labels(targets.astype(jnp.float32), smoothing)
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), smoothed)
+    return optax.losses.safe_softmax_cross_entropy(logits.astype(jnp.float32), smoothed)
 
 
 def distillation(
@@ -42,7 +42,7 @@ def distillation(
 
     Args:
       logits: [B, K].
-      teacher_logits: [B, K].
+      teacher_logits: [B, K]; -inf for a class of probability 0.
       temperature: that softens both, positive.
 
     Returns:
@@ -59,5 +59,6 @@ def distillation(
     log_probs, teacher_log_probs = (
         jax.nn.log_softmax(x.astype(jnp.float32) / temperature) for x in (logits, teacher_logits)
     )
+    teacher_log_probs = jnp.maximum(teacher_log_probs, jnp.finfo(jnp.float32).min)  # 0 log 0 is 0
     divergence = optax.losses.kl_divergence_with_log_targets(log_probs, teacher_log_probs)
     return divergence * temperature**2

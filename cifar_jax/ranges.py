@@ -27,6 +27,7 @@ class Range:
 
 
 Probability = Annotated[float, Range(0, 1)]
+Fraction = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(1e-12)]
 NonNegative = Annotated[float, Range(0)]
 Count = Annotated[int, Range(1, 2**31 - 1)]

@@ -1,19 +1,12 @@
 """Randomness is a function of (seed, stream, step), so a resumed run needs no saved key."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 
 Stream = Literal["init", "order", "augment", "mix", "dropout", "flip"]
 
-_STREAMS: dict[Stream, int] = {
-    "init": 0,
-    "order": 1,
-    "augment": 2,
-    "mix": 3,
-    "dropout": 4,
-    "flip": 5,
-}
+_NUMBERS = {stream: number for number, stream in enumerate(get_args(Stream))}  # so only append
 
 
 def stream_key(key: jax.Array, stream: Stream, step: int | jax.Array = 0) -> jax.Array:
@@ -34,4 +27,4 @@ def stream_key(key: jax.Array, stream: Stream, step: int | jax.Array = 0) -> jax
     >>> bool((stream_key(run, "order", 7) == stream_key(run, "order", 7)).all())
     True
     """
-    return jax.random.fold_in(jax.random.fold_in(key, _STREAMS[stream]), step)
+    return jax.random.fold_in(jax.random.fold_in(key, _NUMBERS[stream]), step)

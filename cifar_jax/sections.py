@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from cifar_jax.ranges import (
     Count,
     CountOrOff,
+    Fraction,
     NonNegative,
     Positive,
     Probability,
@@ -67,8 +68,8 @@ class AugmentConfig:
     rotate: Annotated[float, Range(0, 180)] = 15.0  # largest rotation [degrees]
     border: Literal["constant", "reflect101"] = "constant"  # what lies outside of the image
     brightness_contrast: Probability = 0.5  # probability of the operation
-    brightness: Probability = 0.2  # largest added brightness [fraction of full scale]
-    contrast: Probability = 0.2  # largest change of the factor of contrast
+    brightness: Fraction = 0.2  # largest added brightness [fraction of full scale]
+    contrast: Fraction = 0.2  # largest change of the factor of contrast
     hue_saturation_value: Probability = 0.5  # probability of the operation
     hue: Annotated[float, Range(0, 90)] = 20.0  # largest shift of hue [2 degrees, as OpenCV]
     saturation: Annotated[float, Range(0, 255)] = 30.0  # largest shift [1/255 of full scale]
@@ -76,7 +77,7 @@ class AugmentConfig:
     coarse_dropout: Probability = 0.3  # probability of erasing one rectangle
     hole_min: Count = 4  # smallest side of the rectangle [pixels]
     hole_max: Annotated[int, Range(1, IMAGE_SIDE)] = 8  # largest side of the rectangle [pixels]
-    mean: tuple[Probability, ...] = (0.49140, 0.48216, 0.44653)  # of each channel, in [0, 1]
+    mean: tuple[Fraction, ...] = (0.49140, 0.48216, 0.44653)  # of each channel, in [0, 1]
     std: tuple[Positive, ...] = (0.24703, 0.24349, 0.26159)  # of each channel, in [0, 1]
     ricap: Probability = 0.2  # probability that a batch is mixed by RICAP
     ricap_beta: Positive = 0.3  # both parameters of its Beta distribution
@@ -126,7 +127,7 @@ class DistillConfig:
     """Learning from a teacher: a trained network, whose answers count beside the labels."""
 
     teacher: str = ""  # folder of exported weights; "": no teacher
-    weight: Probability = 0.9  # share of the distance to the teacher's answers in the loss
+    weight: Fraction = 0.9  # share of the distance to the teacher's answers in the loss
     temperature: Annotated[float, Range(0.1, 100)] = 4.0  # that softens both answers
 
 
@@ -141,7 +142,7 @@ class TrainConfig:
     checkpoint_every: Count = 1  # epochs between checkpoints
     keep_checkpoints: Count = 2  # newest checkpoints kept, beside the best one
     patience: CountOrOff = 20  # epochs without a gain in validation accuracy to stop at; 0: off
-    min_delta: Probability = 0.0  # gain in validation accuracy above which it counts [fraction]
+    min_delta: Fraction = 0.0  # gain in validation accuracy above which it counts [fraction]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,7 +52,7 @@ PIXELS = (
     Strip(
         "alternating_flip",
         "At random in the first epoch; from then on each image is flipped every other epoch.",
-        "[augment.alternating_flip(key, images[:1], numbers[:1], epoch)[0] for epoch in range(6)]",
+        "[augment.alternating_flip(key, images[:1], indices[:1], epoch)[0] for epoch in range(6)]",
         "[f'epoch {epoch}' for epoch in range(6)]",
     ),
     Strip(
@@ -207,7 +207,7 @@ def names(dataset: data.Dataset, number: int) -> dict[str, Any]:
         "key": key,
         "keys": jax.random.split(key, COUNT),
         "images": jnp.repeat(batch[1:2], COUNT, axis=0),
-        "numbers": jnp.arange(COUNT),
+        "indices": jnp.arange(COUNT),
         "batch": batch,
         "targets": jnp.eye(10)[jnp.asarray(dataset.train_labels[shown], jnp.int32)],
         "config": AugmentConfig(),
@@ -262,7 +262,7 @@ def text() -> str:
         "Made by `python docs/make_gallery.py` from training images of CIFAR-10. The call under",
         "each name made the picture: `images` is one image seven times, float32 [7, 32, 32, 3] in",
         "[0, 1]; `batch` and `targets` are seven images of seven classes and their labels [7, 10];",
-        "`key` is a key and `keys` are seven; `numbers` are 0 to 6, `angles` go from -15 to 15 and",
+        "`key` is a key and `keys` are seven; `indices` are 0 to 6, `angles` go from -15 to 15 and",
         "`weights` from 0.2 to 0.95; `ones` and `zeros` are seven of each; `patches` paints four",
         "quarters; `config` is the default `AugmentConfig()`. Options that are not named have the",
         "function's defaults. Signatures: [api.md](api.md).",

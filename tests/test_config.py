@@ -282,6 +282,10 @@ def test_dictionaries_round_trip():
         from_dict({"train": {"epoch": 3}})
     with pytest.raises(ConfigError, match="trian: no such section"):
         from_dict({"trian": {"epochs": 3}})
+    with pytest.raises(ConfigError, match=r"^a config must map names to values, not be "):
+        from_dict([])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ConfigError, match=r"^train must map names to values, not be 5$"):
+        from_dict({"train": 5})  # pyright: ignore[reportArgumentType]
 
 
 def test_equal_configs_have_one_hash():

@@ -97,6 +97,25 @@ def test_gradient_of_distillation(batch, temperature):
     np.testing.assert_allclose(gradient, expected, atol=1e-5)
 
 
+def test_classes_that_cannot_be():
+    """0 log 0 is 0."""
+    logits, target = jnp.array([[1.0, -jnp.inf, 0.0]]), jnp.array([[1.0, 0.0, 0.0]])
+    share = float(jax.nn.sigmoid(1.0))
+    loss, gradient = jax.value_and_grad(lambda x: cross_entropy(x, target).sum())(logits)
+    np.testing.assert_allclose(loss, -np.log(share), rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[share - 1, 0, 1 - share]], rtol=1e-6)
+    assert cross_entropy(logits, target, smoothing=0.1) == jnp.inf
+
+    student = jnp.array([[1.0, 0.5, 0.0]])
+    own, others = softened(student, 2.0)[0], np.array([*softened([[1.0, 0.0]], 2.0)[0]])
+    expected = 4 * (others * np.log(others / own[[0, 2]])).sum()
+    found, gradient = jax.value_and_grad(lambda x: distillation(x, logits, temperature=2.0).sum())(
+        student
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient[0, 1], 2 * own[1], rtol=1e-5)
+
+
 def test_transformations(batch):
     eager = cross_entropy(*batch, smoothing=0.1)
     jitted = jax.jit(lambda x, t: cross_entropy(x, t, smoothing=0.1))(*batch)

@@ -34,7 +34,7 @@ def horizontal_flip(key: jax.Array, images: jax.Array, *, probability: float = 0
 
 
 def alternating_flip(
-    key: jax.Array, images: jax.Array, numbers: jax.Array, epoch: int | jax.Array
+    key: jax.Array, images: jax.Array, indices: jax.Array, epoch: int | jax.Array
 ) -> jax.Array:
     """Mirror images left to right in every other epoch; two epochs show both sides of each.
 
@@ -43,13 +43,13 @@ def alternating_flip(
     Args:
       key: random key, the same in all epochs.
       images: [B, H, W, C], of any dtype.
-      numbers: of the images in their data set, integers [B].
+      indices: of the images in their data set, integers [B].
       epoch: counted from any number.
 
     Returns:
       Images of the same shape and dtype.
     """
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
     even = jax.vmap(jax.random.bernoulli)(keys)
     flipped = even == (epoch % 2 == 0)
     return jnp.where(flipped.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
@@ -206,7 +206,7 @@ def _sample(images: jax.Array, x: jax.Array, y: jax.Array, border: Border) -> ja
     else:
         raise ValueError(f"border must be 'constant' or 'reflect101', not {border!r}")
     batch, height, width, channels = images.shape
-    left, top = jnp.clip(jnp.floor(x), 0, width - 2), jnp.clip(jnp.floor(y), 0, height - 2)
+    left, top = jnp.clip(jnp.floor(x), 0, width - 1), jnp.clip(jnp.floor(y), 0, height - 1)
     corner = top.astype(jnp.int32) * width + left.astype(jnp.int32)
     pixels = images.reshape(batch, -1, channels).astype(jnp.float32)
 

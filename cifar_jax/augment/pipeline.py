@@ -95,7 +95,8 @@ def mix(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Mix a batch by RICAP, MixUp, CutMix or not at all.
 
-    Only the one that is drawn is computed, unless under ``jax.vmap``, which computes all of them.
+    Only the one that is drawn is computed, unless under ``jax.vmap``, which computes all whose
+    probability is not 0.
 
     Drawn: the kind of mix, see :func:`draw_kind`, and what that mix draws.
 
@@ -109,19 +110,24 @@ def mix(
       Images and targets of the same shapes and dtypes, and the kind, an int32 scalar that indexes
       :data:`MIX_NAMES`.
     """
-    if not any(map(_used, (config.ricap, config.mixup, config.cutmix))):
+    probabilities = (config.ricap, config.mixup, config.cutmix)
+    if not any(map(_used, probabilities)):
         return images, targets, jnp.int32(0)
     kind_key, mix_key = jax.random.split(key)
     kind = draw_kind(kind_key, config)
     per_image = config.mix_per_image
-    branches = (
-        lambda key, images, targets: (images, targets),
+    mixes = (
         partial(mixing.ricap, beta=config.ricap_beta),
         partial(mixing.mixup, alpha=config.mixup_alpha, per_image=per_image),
         partial(mixing.cutmix, alpha=config.cutmix_alpha, per_image=per_image),
     )
-    images, targets = jax.lax.switch(kind, branches, mix_key, images, targets)
+    used = [m if _used(p) else _keep for m, p in zip(mixes, probabilities, strict=True)]
+    images, targets = jax.lax.switch(kind, [_keep, *used], mix_key, images, targets)
     return images, targets, kind
+
+
+def _keep(key: jax.Array, images: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return images, targets
 
 
 def draw_kind(key: jax.Array, config: AugmentConfig) -> jax.Array:

@@ -67,8 +67,8 @@ def augmentation_sheet(config: Config, train: ImageSet) -> tuple[np.ndarray, lis
     key = jax.random.key(config.train.seed)
     batch = jax.device_put((train[0][:COLUMNS], train[1][:COLUMNS]))
     if config.augment.alternating_flip:  # which the chunk does, before the step
-        numbers = jax.device_put(np.arange(len(batch[0]), dtype=np.int32))
-        flipped = augment.alternating_flip(stream_key(key, "flip"), batch[0], numbers, 0)
+        indices = jax.device_put(np.arange(len(batch[0]), dtype=np.int32))
+        flipped = augment.alternating_flip(stream_key(key, "flip"), batch[0], indices, 0)
         batch = (flipped, batch[1])
 
     @jax.jit  # one program for all seeds

@@ -139,7 +139,7 @@ class Workdir:
             raise ConfigError(f"{self.config}: cannot be read: {error.strerror}") from error
         except ConfigError as error:  # of another version, or edited
             raise ConfigError(f"{self.config}: {error}") from error
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{self.config}: not a run's config: {error}") from error
 
     def read_results(self, *, besides: Iterable[str] = ()) -> dict[str, Any]:

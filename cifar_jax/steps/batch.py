@@ -42,5 +42,5 @@ def augmented_batch(
     require_shape(images.shape[:1], labels=labels)
     images = augment.augment_pixels(stream_key(key, "augment", step), to_float(images), config)
     images = augment.normalize(images, mean=config.mean, std=config.std)
-    targets = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+    targets = jax.nn.one_hot(labels.astype(jnp.int32), num_classes, dtype=jnp.float32)
     return augment.mix(stream_key(key, "mix", step), images, targets, config)

@@ -46,7 +46,7 @@ def make_eval_step(
         images, labels, mask = batch
         require_shape(images.shape[:1], labels=labels, mask=mask)
         views = tta.views(to_float(images), most, border=config.border)
-        mask = mask.astype(jnp.float32)
+        counts = mask.astype(bool)
 
         def log_probabilities_of(view: jax.Array) -> jax.Array:
             view = augment.normalize(view, mean=config.mean, std=config.std)
@@ -55,15 +55,15 @@ def make_eval_step(
             return jax.nn.log_softmax(logits.astype(jnp.float32))
 
         each = jax.lax.map(log_probabilities_of, jnp.stack(views))
-        targets = jax.nn.one_hot(labels, each.shape[-1], dtype=jnp.float32)
+        targets = jax.nn.one_hot(labels.astype(jnp.int32), each.shape[-1], dtype=jnp.float32)
 
         def values_of(mode: tta.Mode) -> dict[str, jax.Array]:
             count = tta.VIEWS[mode]
             log_probabilities = jax.nn.logsumexp(each[:count], axis=0) - math.log(count)
-            return {
-                "loss": cross_entropy(log_probabilities, targets) * mask,
-                "correct": target_mass(log_probabilities, targets) * mask,
-                "probabilities": jnp.exp(log_probabilities) * mask[:, None],
+            return {  # no products with the mask, in which the NaN of a padding image would stay
+                "loss": jnp.where(counts, cross_entropy(log_probabilities, targets), 0.0),
+                "correct": jnp.where(counts, target_mass(log_probabilities, targets), 0.0),
+                "probabilities": jnp.where(counts[:, None], jnp.exp(log_probabilities), 0.0),
             }
 
         return {mode: values_of(mode) for mode in modes}

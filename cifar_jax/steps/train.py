@@ -144,13 +144,17 @@ def make_train_chunk(
       begins where one may: ``state.step`` must be a multiple of ``steps``.
 
     Raises:
-      ValueError: by the function, for fewer images than a batch has, for steps that do not divide
-        those of an epoch, and for another number of labels than of images.
+      ValueError: for a batch size or steps below 1; by the function, for fewer images than a batch
+        has, for steps that do not divide those of an epoch, and for another number of labels than
+        of images.
     """
+    if min(batch_size, steps) < 1:
+        raise ValueError(f"batch_size and steps must be at least 1, not {batch_size} and {steps}")
 
     def train_chunk(
         state: TrainState, key: jax.Array, images: jax.Array, labels: jax.Array
     ) -> tuple[TrainState, Metrics]:
+        images, labels = jnp.asarray(images), jnp.asarray(labels)  # NumPy's take no traced rows
         require_shape(images.shape[:1], labels=labels)
         steps_per_epoch = len(images) // batch_size
         if not steps_per_epoch:

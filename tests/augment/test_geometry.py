@@ -68,19 +68,19 @@ def test_flip_takes_half_of_the_images(key):
 
 def test_two_epochs_show_both_sides_of_each_image(key):
     ramps = jnp.broadcast_to(jnp.arange(4).reshape(1, 1, 4, 1), (4000, 1, 4, 1))
-    numbers = jnp.arange(4000)
+    indices = jnp.arange(4000)
     run = jax.jit(alternating_flip)
-    epochs = [np.asarray(run(key, ramps, numbers, epoch))[:, 0, 0, 0] for epoch in range(4)]
+    epochs = [np.asarray(run(key, ramps, indices, epoch))[:, 0, 0, 0] for epoch in range(4)]
     np.testing.assert_array_equal(epochs[0] + epochs[1], 3)
     np.testing.assert_array_equal(epochs[:2], epochs[2:])
     assert abs((epochs[0] == 3).mean() - 0.5) < 5 * 0.5 / np.sqrt(4000)
 
 
 def test_an_alternating_flip_depends_on_the_number_not_on_the_place(key, images):
-    numbers = jnp.arange(7, 7 + len(images))
+    indices = jnp.arange(7, 7 + len(images))
     shuffled = jax.random.permutation(key, len(images))
-    whole = alternating_flip(key, images, numbers, 5)
-    again = alternating_flip(key, images[shuffled], numbers[shuffled], 5)
+    whole = alternating_flip(key, images, indices, 5)
+    again = alternating_flip(key, images[shuffled], indices[shuffled], 5)
     np.testing.assert_array_equal(again, whole[shuffled])
     assert whole.dtype == images.dtype
 
@@ -210,9 +210,11 @@ def test_parameters_are_uniform_and_independent(key):
     assert np.abs(correlations).max() < 5 / np.sqrt(count)
 
 
-def test_untouched_images_come_back_bit_for_bit(key):
+@pytest.mark.parametrize("border", ["constant", "reflect101"])
+def test_untouched_images_come_back_bit_for_bit(key, border):
     images = jax.random.uniform(key, (1000, 6, 6, 3))
-    warped = jax.jit(lambda *args: shift_scale_rotate(*args, probability=0.5))(key, images)
+    warp = partial(shift_scale_rotate, border=border, probability=0.5)
+    warped = jax.jit(warp)(key, images)
     same = np.asarray((warped == images).all((1, 2, 3)))
     assert abs(same.mean() - 0.5) < 5 * 0.5 / np.sqrt(1000)
 

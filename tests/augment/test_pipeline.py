@@ -158,6 +158,16 @@ def test_only_the_drawn_mix_is_computed(key, images, targets):
     assert len(switch.params["branches"]) == len(MIX_NAMES)
 
 
+@pytest.mark.parametrize("name", MIX_NAMES[1:])
+def test_a_mix_of_probability_zero_is_not_compiled(key, images, targets, name):
+    """Side by side, all that are compiled are computed."""
+    config = dataclasses.replace(NO_MIX, **{name: 0.5})
+    jaxpr = jax.make_jaxpr(partial(mix, config=config))(key, images, targets)
+    (switch,) = [eqn for eqn in jaxpr.eqns if eqn.primitive.name == "cond"]
+    computing = [bool(branch.jaxpr.eqns) for branch in switch.params["branches"]]
+    assert computing == [other == name for other in MIX_NAMES]
+
+
 def test_no_mix_costs_nothing(key, images, targets):
     mixed, labels, kind = mix(key, images, targets, NO_MIX)
     assert mixed is images

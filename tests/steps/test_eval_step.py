@@ -46,6 +46,37 @@ def test_evaluation_of_a_masked_batch(model, step_of, start, padded):
     assert not any(value[~mask].any() for value in found.values())
 
 
+def test_what_a_network_makes_of_padding_is_left_out(padded):
+    """NaN, for one that standardises each image and is given none."""
+
+    def network(variables, images, *, train):
+        return (images / jnp.std(images, axis=(1, 2, 3), keepdims=True)).mean((1, 2))
+
+    pixels, labels, mask = padded
+    pixels = jnp.where(mask[:, None, None, None], pixels, 0)
+    config = dataclasses.replace(CONFIG.augment, mean=(0.0, 0.0, 0.0))
+    step = jax.jit(steps.make_eval_step(network, config))
+    found = step({}, (pixels, labels % 3, mask))["none"]
+    assert all((value[:-3] > 0).any() and not value[-3:].any() for value in found.values())
+
+
+def test_labels_are_not_counted_in_8_bits(padded):
+    """As jax.nn.one_hot counts, which then gives four ones of a thousand."""
+    pixels, labels, mask = padded
+    labels = labels.astype(jnp.uint8)
+    step = jax.jit(
+        steps.make_eval_step(lambda _, x, train: jnp.zeros((len(x), 1000)), CONFIG.augment)
+    )
+    found = step({}, (pixels, labels, mask))["none"]
+    np.testing.assert_allclose(found["loss"][:-3], np.log(1000), rtol=1e-5)
+    _, targets, _ = jax.jit(
+        lambda *batch: steps.augmented_batch(
+            jax.random.key(0), jnp.int32(0), batch, CONFIG.augment, num_classes=1000
+        )
+    )(pixels, labels)
+    np.testing.assert_allclose(targets.sum(axis=1), 1, rtol=1e-5)
+
+
 def test_rotated_views_see_the_border_of_the_config(model, start, padded):
     found = []
     for border in ("constant", "reflect101"):

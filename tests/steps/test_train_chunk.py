@@ -80,6 +80,24 @@ def test_a_chunk_divides_an_epoch(train_step, start, images, steps_of_a_call):
         jax.eval_shape(chunk, start, KEY, *images)
 
 
+def test_a_chunk_of_nothing(train_step):
+    for size, count in ((0, 1), (BATCH, 0)):
+        message = f"batch_size and steps must be at least 1, not {size} and {count}"
+        with pytest.raises(ValueError, match=message):
+            steps.make_train_chunk(train_step, batch_size=size, steps=count)
+
+
+def test_arrays_of_numpy_that_no_jit_was_given():
+    def note(now, key, batch):
+        return now.replace(step=now.step + 1), {"sum": batch[0].sum() + batch[1].sum()}
+
+    chunk = steps.make_train_chunk(note, batch_size=BATCH, steps=STEPS)
+    empty = state.TrainState(jnp.asarray(0), None, None, None, None, None)
+    rows = np.arange(STEPS * BATCH)
+    _, found = chunk(empty, KEY, rows, rows)
+    assert found["sum"] == 2 * rows.sum()
+
+
 def test_epochs_and_seeds_have_their_own_order():
     def note(now, key, batch):
         met = jax.lax.dynamic_update_slice(now.params, batch[1], (now.step % STEPS * BATCH,))
