@@ -23,6 +23,11 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """Text for one line of a terminal: what is not printed stands as Python writes it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def line_with_type(error: BaseException) -> str:
     """The same after the error's type, for errors of any kind."""
     return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")

@@ -122,7 +122,10 @@ def _transpose(array: np.ndarray, axes: dict[int, tuple[int, ...]]) -> np.ndarra
 def _checked_paths(arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
     """Map the names of a state dict to paths of variables, once they make up a whole network."""
     image = jax.ShapeDtypeStruct((1, 1, 1, _size(arrays, "conv1.weight", 1, ndim=4)), jnp.float32)
-    variables = jax.eval_shape(network_of(arrays).init, jax.random.key(0), image)
+    model = network_of(arrays)
+    if (blocks := len(model.stages) * model.blocks) > len(arrays):  # would take hours to trace
+        raise ValueError(f"{blocks} blocks must have as many arrays or more, got {len(arrays)}")
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
     leaves = {_torch_name(path): (path, leaf) for path, leaf in _flat(variables).items()}
     shapes = {name: _torch_shape(leaf.shape) for name, (_, leaf) in leaves.items()}
     for name, shape in shapes.items():

@@ -211,6 +211,15 @@ def test_unexpected_names_are_told(state, name):
         from_torch_state_dict({**state, name: np.zeros(2)})
 
 
+def test_names_of_more_blocks_than_arrays_cost_no_time():
+    """Each stage and each block by one name; all of them would be traced for hours."""
+    state = to_torch_state_dict(small_variables(stages=(6,)))
+    state |= {f"layer{i}.0.conv1.pointwise.weight": np.zeros((6, 6, 1, 1)) for i in range(1, 1001)}
+    state |= {f"layer1.{i}.bn1.bias": np.zeros(6) for i in range(1, 1000)}
+    with pytest.raises(ValueError, match=r"^1000000 blocks must have as many arrays or more, got"):
+        from_torch_state_dict(state)
+
+
 def test_empty_mappings_are_told():
     for convert in (from_torch_state_dict, to_torch_state_dict):
         with pytest.raises(ValueError, match=r"^conv1\.weight: .*, got no such name$"):

@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 
+from cifar_jax.errors import printable
+
 
 def print_what_is_saved(text: str) -> None:
     """Print what is in a file as well: a reader that has gone is no failure."""
@@ -44,8 +46,7 @@ def interruptible() -> None:
 
 def note(message: str) -> None:
     """Say something on standard error, in one line; what a terminal cannot show is escaped."""
-    shown = (c if c.isprintable() else repr(c)[1:-1] for c in message)
-    tell(f"main.py: {''.join(shown)}")
+    tell(f"main.py: {printable(message)}")
 
 
 def tell(text: str) -> None:

@@ -23,7 +23,7 @@ def load(data_dir: Path, report: Report) -> Dataset:
       The verified data set.
 
     Raises:
-      Unavailable: there is no such file, or the system cannot read it.
+      Unavailable: there is no such file, the system cannot read it, or memory is too small.
       DataError: the file is damaged.
     """
     del report
@@ -38,6 +38,8 @@ def read(path: Path, expected=SHA256) -> Dataset:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             dataset = Dataset(*(arrays[name] for name in Dataset._fields))
         return verify(dataset, expected)
+    except MemoryError as error:
+        raise Unavailable(f"{path} cannot be read: {one_line(error)}") from error
     except Exception as error:  # damaged bytes can end in any error of zipfile and numpy
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise Unavailable(f"{path} cannot be read: {error.strerror}") from error

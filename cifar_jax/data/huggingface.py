@@ -71,7 +71,9 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
         table = pyarrow.parquet.read_table(path, columns=["img", "label"])
         pngs = table["img"].combine_chunks().field("bytes").to_pylist()
         labels = table["label"].to_numpy()
-        known = bool(pngs) and bool(((labels >= 0) & (labels < 10)).all())
+        if not pngs or not ((labels >= 0) & (labels < 10)).all():
+            raise DataError(f"{path} must hold labels from 0 to 9, does not")
+        return np.stack([decode_png(png or b"") for png in pngs]), labels.astype(np.uint8)
     except (
         pyarrow.ArrowException,
         AttributeError,
@@ -81,9 +83,6 @@ def decode(path: Path) -> tuple[np.ndarray, np.ndarray]:
         ValueError,
     ) as error:
         raise DataError(f"{path} is damaged: {one_line(error)}") from error
-    if not known:
-        raise DataError(f"{path} must hold labels from 0 to 9, does not")
-    return np.stack([decode_png(png or b"") for png in pngs]), labels.astype(np.uint8)
 
 
 def official_order(

@@ -5,9 +5,9 @@ import functools
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ SIZE = 32  # of an image [pixels]
 KINDS = 5  # of files that are no images, named in one line
 BACKGROUND = "white"  # what is seen through transparent pixels, as on a page
 WHITE = 2**16 - 1  # of grey levels of more than 8 bits
+BITS, PHOTOMETRIC = 258, 262  # tags of TIFF
 OTHERS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow leaves these to other programs
 
 
@@ -155,20 +156,20 @@ def _suffixes() -> frozenset[str]:
     from PIL import Image
 
     formats = _formats()
+    formats += ("MPO",) * ("JPEG" in formats)  # which opens both
     return frozenset(k for k, name in Image.registered_extensions().items() if name in formats)
 
 
 def _to_array(image: "Image.Image") -> np.ndarray:
-    from PIL import ExifTags, Image
+    from PIL import Image, ImageOps
 
+    _scale_clear(image)
     image.load()
-    turns, orientation = Image.Transpose, 1
     with contextlib.suppress(Exception):  # of any kind: the pixels are there, EXIF is damaged
-        orientation = int(image.getexif()[ExifTags.Base.Orientation])
-    upright = {2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM}
-    upright |= {5: turns.TRANSPOSE, 6: turns.ROTATE_270, 7: turns.TRANSVERSE, 8: turns.ROTATE_90}
-    if orientation in upright:
-        image = image.transpose(upright[orientation])
+        ImageOps.exif_transpose(image, in_place=True)
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of a TIFF
+    if image.mode.startswith("I") and (tags.get(BITS) == (12,) or tags.get(PHOTOMETRIC) == 0):
+        raise ValueError("a TIFF of more than 8 bits must have 16, of which 0 is black")
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     image = image.crop((left, top, left + side, top + side))
@@ -190,6 +191,16 @@ def _to_array(image: "Image.Image") -> np.ndarray:
         page = Image.new("RGBA", image.size, BACKGROUND)
         image = Image.alpha_composite(page, image)
     return np.array(_scaled(image.convert("RGB")))
+
+
+def _scale_clear(image: "Image.Image") -> None:
+    """Scale the transparent level of a PNG as Pillow scales its pixels when it loads them."""
+    tiles = getattr(image, "tile", [])
+    clear, raw = image.info.get("transparency"), tiles[0].args if tiles else None
+    if clear is not None and raw in ("L;2", "L;4"):
+        image.info["transparency"] = clear * {"L;2": 85, "L;4": 17}[raw]
+    elif clear is not None and raw == "RGB;16B":
+        image.info["transparency"] = tuple(level >> 8 for level in clear)
 
 
 def _scaled(image: "Image.Image") -> "Image.Image":

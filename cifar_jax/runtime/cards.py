@@ -165,4 +165,13 @@ def protocol(config: Config, results: dict[str, Any]) -> str:
     images = f"trained on {config.train_images:,} images"
     if teacher := results.get("teacher"):
         images += f", taught by a network of {teacher['parameters']:,} parameters"
-    return f"{images}; {chosen}; averaged weights; no test-time augmentation; test set scored once"
+    scored = "test set scored once"
+    if any(map(_longer, results["config_changes"])):
+        scored = "test set scored at the end, and maybe of the shorter run before"
+    return f"{images}; {chosen}; averaged weights; no test-time augmentation; {scored}"
+
+
+def _longer(change: dict[str, Any]) -> bool:
+    old, new = change["old"], change["new"]
+    numbers = isinstance(old, int) and isinstance(new, int)
+    return change["field"] == "train.epochs" and numbers and new > old

@@ -39,6 +39,7 @@ COLORS = {  # of figures, and what they are on a page; page.css has the values
     GREY: "var(--grey)",
     STYLE["grid.color"]: "var(--line)",
     "#000000": "currentColor",
+    "#ffffff": "var(--paper)",
 }
 CSS_LINES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dotted"}
 LINES = tuple(  # told apart by colour, then by style: 18 of them

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from cifar_jax.config import Config, to_dict
+from cifar_jax.errors import printable
 from cifar_jax.runtime import charts, page
 from cifar_jax.runtime.compatibility import FREE, changes
 from cifar_jax.runtime.describe import VALIDATION, describe_changes
@@ -39,10 +40,13 @@ class Table(NamedTuple):
 
     def __str__(self) -> str:
         """For the screen: columns as wide as their widest cell, all but the first to the right."""
-        widths = [max(map(len, column)) for column in zip(self.head, *self.rows, strict=True)]
-        lines = (
-            [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+        cells = [
+            [printable(cell.replace("\N{NO-BREAK SPACE}", "")) for cell in row]
             for row in (self.head, *self.rows)
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = (
+            [cell.rjust(width) for cell, width in zip(row, widths, strict=True)] for row in cells
         )
         return "\n".join(
             "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()
@@ -123,10 +127,13 @@ def compare(records: Sequence[Record]) -> Comparison:
         for record in records
     ]
     finished = [record for record in records if record.results]
-    data = [record.config.data for record in finished]
     held_out = {
-        (d.validation_examples, d.split_seed, d.source == "synthetic" and d.train_examples)
-        for d in data
+        (
+            c.data.validation_examples,
+            c.data.split_seed,
+            c.data.source == "synthetic" and c.train_images,
+        )
+        for c in (record.config for record in finished)
     }
     known = all(r.results and r.results[VALIDATION] is not None for r in finished)
     by = VALIDATION if known and len(held_out) == 1 else RESULT
@@ -176,8 +183,7 @@ def describe(found: Comparison) -> str:
     """The tables for the screen."""
     tables = [found.figures(), found.means(), found.settings()]
     text = "\n\n".join(str(table) for table in tables if table.rows)
-    text = "\n".join([text, *_all_changed(found)])
-    return text.replace("\N{NO-BREAK SPACE}", "")
+    return "\n".join([text, *map(printable, _all_changed(found))])
 
 
 def comparison_page(found: Comparison) -> str:

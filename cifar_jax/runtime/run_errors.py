@@ -112,7 +112,8 @@ def _bars(confusion: np.ndarray, rows: np.ndarray) -> str:
 def images(record: Record, seen: Seen) -> list[Section]:
     """The parts that come from single images: confidence and mistakes."""
     results, confusion = record.results, seen.report.confusion()
-    error, differ = seen.report.calibration_error(), 0
+    here, differ = seen.report.calibration_error(), 0
+    error = here
     if results:
         if results["ema_test_calibration_error"] is not None:
             error = results["ema_test_calibration_error"]
@@ -121,9 +122,11 @@ def images(record: Record, seen: Seen) -> list[Section]:
     real = record.config.data.source != "synthetic"
     wrong = int(confusion.sum() - np.trace(confusion))
     parts = [confidence(seen, error), mistakes(seen, wrong, real=real)]
-    if differ:
-        note = f"Computed here, at least {differ} of these images are classified otherwise than in "
-        note = page.paragraph(f"{note}results.json, whose figures this page shows.", "soft")
+    if differ or percent(error) != percent(here):
+        note = f"Computed here, the calibration error is {percent(here)}"
+        if differ:
+            note += f", and at least {differ} of these images are classified otherwise"
+        note = page.paragraph(f"{note}; the figures are those of results.json.", "soft")
         parts = [part._replace(body=part.body + note) for part in parts]
     return parts
 

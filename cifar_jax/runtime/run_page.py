@@ -245,5 +245,8 @@ def _again(record: Record) -> Section:
         "With the same code, device and versions a CPU gives the same weights, bit for bit; "
         "docs/reproducing.md says what else can be expected."
     )
+    if results and (changed := results["config_changes"]):
+        steps = ", ".join(dict.fromkeys(f"{change['step']:,}" for change in changed))
+        note = f"The config was changed at step {steps}: the command alone trains another network."
     body += page.table([], rows, "hashes") + page.paragraph(note, "soft")
     return Section("again", "Make it again", body)

@@ -32,7 +32,12 @@ def spread_figure(
             axes.plot(dots, [row] * len(dots), "o", color=BLUE, alpha=0.6, label="runs")
             if summary["low"] is not None:
                 ends = [100 * summary["low"], 100 * summary["high"]]
-                axes.plot(ends, [row + 0.22] * 2, color=VERMILLION, label="95 % of the mean")
+                axes.plot(
+                    ends,
+                    [row + 0.22] * 2,
+                    color=VERMILLION,
+                    label="95 % confidence interval of the mean",
+                )
             mean = 100 * summary["mean"]
             axes.plot([mean], [row + 0.22], "d", color=VERMILLION, label="mean")
         axes.set_yticks(range(len(values)), list(values))

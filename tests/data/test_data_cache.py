@@ -55,6 +55,17 @@ def test_a_cache_that_cannot_be_read_is_not_damaged(tmp_path, small, hashes, mon
     assert path.read_bytes() == before
 
 
+def test_too_little_memory_is_no_damage(tmp_path, small, hashes, monkeypatch):
+    path = cache.save(tmp_path, small)
+
+    def fail(*args, **options):
+        raise MemoryError("Unable to allocate 146. MiB")
+
+    monkeypatch.setattr(cache, "verify", fail)
+    with pytest.raises(Unavailable, match=r"npz cannot be read: Unable to allocate 146. MiB$"):
+        cache.read(path, hashes)
+
+
 def test_any_flipped_byte_is_noticed_or_harmless(tmp_path, small, hashes):
     path = cache.save(tmp_path, small)
     good = path.read_bytes()

@@ -62,7 +62,14 @@ def test_damaged_parquet(tmp_path, small):
             huggingface.decode(path)
         assert "\n" not in str(caught.value)
     row = {"img": [{"bytes": b"", "path": None}], "label": [1]}
-    for other in ({"image": [1]}, row | {"img": [b"png"]}, row | {"label": ["cat"]}):
+    texts, numbers = ({"img": [{"bytes": value}]} for value in ("png", 1))
+    for other in (
+        {"image": [1]},
+        row | {"img": [b"png"]},
+        row | {"label": ["cat"]},
+        row | texts,
+        row | numbers,
+    ):
         pq.write_table(pa.table(other), path)
         with pytest.raises(DataError, match="damaged"):
             huggingface.decode(path)

@@ -1,4 +1,6 @@
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -99,6 +101,45 @@ def test_a_transparent_grey_of_16_bits_is_white(tmp_path):
     assert (found[16:] == 100).all()
 
 
+def png(path, bits, colour, clear, other):
+    """Write a PNG of a kind that Pillow cannot write: half is of the level that is transparent."""
+    channels, packed = 3 if colour == 2 else 1, []
+    for level in (clear, other):
+        row = sum(level << bits * place for place in range(32 * channels))
+        packed.append(b"\0" + row.to_bytes(32 * channels * bits // 8, "big"))
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 32, 32, bits, colour, 0, 0, 0),
+        b"tRNS": struct.pack(f">{channels}H", *[clear] * channels),
+        b"IDAT": zlib.compress(16 * packed[0] + 16 * packed[1]),
+        b"IEND": b"",
+    }
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks.items():
+        content += struct.pack(">I", len(data)) + name + data
+        content += struct.pack(">I", zlib.crc32(name + data))
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("bits", "colour", "clear", "other", "seen"),
+    [
+        (1, 0, 0, 1, 255),
+        (1, 0, 1, 0, 0),
+        (2, 0, 1, 2, 170),
+        (4, 0, 5, 3, 51),
+        (8, 0, 9, 7, 7),
+        (16, 0, 0x8000, 0x0101, 1),
+        (8, 2, 9, 7, 7),
+        (16, 2, 0x8000, 0, 0),
+    ],
+)
+def test_a_transparent_level_of_any_bits_is_white(tmp_path, bits, colour, clear, other, seen):
+    found = read_image(png(tmp_path / "a.png", bits, colour, clear, other))
+    assert (found[:16] == 255).all()
+    assert (found[16:] == seen).all()
+
+
 def test_grey_bits_and_cmyk(tmp_path, pixels):
     grey = pixels[..., 0]
     found = read_image(save(grey, tmp_path / "grey.png"))
@@ -130,6 +171,32 @@ def test_levels_without_a_known_white_are_refused(tmp_path):
     save(np.array([[-3, 0], [0, 70_000]], np.int32), path)
     with pytest.raises(ImageError, match=r"between 0 and 65535, not -3 to 70000$"):
         read_image(path)
+
+
+@pytest.mark.parametrize(("bits", "photometric"), [(16, 1), (12, 1), (16, 0)])
+def test_a_tiff_of_another_white_is_refused(tmp_path, bits, photometric):
+    """Pillow gives all three as grey of 16 bits, as they are."""
+    path, data = tmp_path / "a.tiff", bytes(4 * 4 * bits // 8)
+    tags = {256: 4, 257: 4, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: 4}
+    tags[279] = len(data)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    table = struct.pack("<H", len(tags)) + entries + bytes(4)
+    path.write_bytes(b"II*\0" + struct.pack("<I", 8 + len(data)) + data + table)
+    if bits == 16 and photometric:
+        assert (read_image(path) == 0).all()
+    else:
+        with pytest.raises(
+            ImageError, match=r"more than 8 bits must have 16, of which 0 is black$"
+        ):
+            read_image(path)
+
+
+def test_a_stereo_photo_is_an_image(tmp_path, pixels):
+    """MPO, which Pillow opens by way of JPEG."""
+    other = Image.fromarray(pixels[::-1])
+    path = save(pixels, tmp_path / "a.mpo", save_all=True, append_images=[other], format="MPO")
+    assert find_images([tmp_path], print) == [path]
+    assert read_image(path).std() > 10
 
 
 def test_the_first_frame(tmp_path, pixels):

@@ -184,6 +184,27 @@ def test_accuracies_on_other_images_are_not_compared(make):
     assert found.figures().head[1] == "validation"
 
 
+def test_generated_images_are_no_held_out_ones_of_cifar10(make):
+    first, second = (read(make(name, 0.9, 0.5)) for name in ("a", "b"))
+
+    def by(data, other):
+        configs = (first.config.replace(data=data), second.config.replace(data=other))
+        return compare([first._replace(config=configs[0]), second._replace(config=configs[1])]).by
+
+    real = {"source": "cache", "train_examples": 0}
+    made = {"source": "synthetic", "train_examples": 0}
+    assert by(real, made) == "ema_test_accuracy"
+    assert by(made, made | {"train_examples": 4999}) == "ema_test_accuracy"
+    assert by(made, made | {"train_examples": 5000}) == "ema_validation_accuracy"
+    assert by(real, real | {"train_examples": 1000}) == "ema_validation_accuracy"
+
+
+def test_names_that_a_terminal_would_obey_are_escaped(make, capsys):
+    folder = make("odd\x1b[31m\nname", 0.5)
+    assert main(["compare", str(folder), "--output", str(folder / "page.html")]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(r"odd\x1b[31m\nname  ")
+
+
 def test_a_run_of_another_version_is_named(make, capsys):
     folder = make("x", 0.5)
     (folder / "config.json").write_text('{"train": {"small_side": 24}}')

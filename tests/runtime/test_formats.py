@@ -250,7 +250,8 @@ def test_the_command(whole, tmp_path, capsys):
     early = np.asarray(read(path)(IMAGES))
     state = tmp_path / "network.safetensors"
     assert main(["export", "--format", "torch", "--workdir", words[1], "--output", str(state)]) == 0
-    line = capsys.readouterr().out.splitlines()[1]
+    _, line, last = capsys.readouterr().out.splitlines()
+    assert last == "read back: its arrays are the network's, bit for bit"
     assert line == "images are normalised by mean [0.4914, 0.48216, 0.44653] and std " + str(
         [0.24703, 0.24349, 0.26159]
     )

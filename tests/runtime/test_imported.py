@@ -193,11 +193,27 @@ def test_torch_is_asked_for_nothing_but_weights(tmp_path, monkeypatch):
         asked.append(options)
         raise ValueError
 
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load, Tensor=np.ndarray))
+    monkeypatch.setitem(
+        sys.modules,
+        "torch",
+        SimpleNamespace(load=load, Tensor=np.ndarray, __version__="2.10.1+cpu"),
+    )
     (tmp_path / "x.pth").write_bytes(pickle.dumps({}))
     with pytest.raises(WeightsError, match="holds more than tensors"):
         import_torch(tmp_path / "x.pth", tmp_path / "network")
     assert asked == [{"map_location": "cpu", "weights_only": True}]
+
+
+@pytest.mark.parametrize("version", ["2.9.1+cu128", "1.13.0"])
+def test_a_torch_that_strangers_files_can_make_run_code_is_refused(tmp_path, monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version))
+    (tmp_path / "x.pth").write_bytes(pickle.dumps({}))
+    with pytest.raises(ConfigError) as refused:
+        import_torch(tmp_path / "x.pth", tmp_path / "network")
+    assert (
+        f"x.pth needs torch 2.10 or newer, which reads strangers' files safely, not {version}:"
+        in (str(refused.value))
+    )
 
 
 def test_files_of_torch(state, small, tmp_path):

@@ -135,6 +135,29 @@ def test_the_result_is_that_of_results_json(copy, tmp_path):
     assert re.search(r"at least \d+ of these images are classified otherwise", page.text)
 
 
+def test_a_calibration_error_that_is_another_here_is_told(copy, tmp_path):
+    write_run_page(copy, tmp_path / "page.html")
+    assert "Computed here" not in Page(tmp_path / "page.html").text
+    change_results(copy, ema_test_calibration_error=0.0512)
+    write_run_page(copy, tmp_path / "page.html")
+    text = Page(tmp_path / "page.html").text
+    assert "calibration error is 5.12 %: the distance" in text
+    assert re.search(r"Computed here, the calibration error is \d+\.\d\d %; the figures are", text)
+
+
+def test_a_run_that_was_changed_is_not_made_again_by_its_command(copy, tmp_path):
+    write_run_page(copy, tmp_path / "page.html")
+    assert "test set scored once" in Page(tmp_path / "page.html").text
+    longer = {"step": 1200, "field": "train.epochs", "old": 2, "new": 3}
+    change_results(copy, config_changes=[longer, longer | {"step": 1600}])
+    write_run_page(copy, tmp_path / "page.html")
+    text = Page(tmp_path / "page.html").text
+    assert "was changed at step 1,200, 1,600: the command alone trains another network." in text
+    assert "bit for bit" not in text
+    assert "test set scored once" not in text
+    assert "test set scored at the end, and maybe of the shorter run before" in text
+
+
 def test_what_users_write_is_no_markup(copy, tmp_path):
     command = "python main.py --workdir '<script>alert(1)</script>'"
     change_results(copy, command=command)

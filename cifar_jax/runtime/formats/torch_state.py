@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from cifar_jax.interop import from_torch_state_dict, network_of, to_torch_state_
 from cifar_jax.runtime.pretrained import Pretrained, WeightsError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # a state dict inside of others
+SAFE = (2, 10)  # torch, without CVE-2025-32434 and CVE-2026-24747
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 
 
@@ -53,7 +55,8 @@ def serialize(net: Pretrained, ending: str) -> bytes:
       The content of a file.
 
     Raises:
-      ConfigError: for another architecture or strides, or when torch is needed and not there.
+      ConfigError: for another architecture or strides, or when torch is needed and not there or
+        too old.
     """
     if not isinstance(net.model, models.SeparableResNet):
         raise ConfigError(
@@ -84,7 +87,7 @@ def load(path: Path) -> State:
       path: a file in safetensors if its name says so, else of ``torch.save``.
 
     Raises:
-      ConfigError: when torch is needed and not there.
+      ConfigError: when torch is needed and not there, or too old.
       WeightsError: in one line, when it cannot be read, or is not of the original's network.
     """
     try:
@@ -126,6 +129,11 @@ def _torch(what: str) -> ModuleType:
         raise ConfigError(
             f"{what} needs torch: pip install torch, or take a .safetensors file"
         ) from error
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE:
+        raise ConfigError(
+            f"{what} needs torch {'.'.join(map(str, SAFE))} or newer, which reads strangers' files "
+            f"safely, not {torch.__version__}: pip install -U torch, or take a .safetensors file"
+        )
     return torch
 
 
