@@ -29,16 +29,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 from trials import CHOSEN_BY, Row, run
 
+from cifar_jax.commands.command import to_path
+from cifar_jax.commands.console import print_what_is_saved
 from cifar_jax.config import Config
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError, ConfigError
-from cifar_jax.files import make_folder
+from cifar_jax.files import describe_failure, make_folder
 from cifar_jax.runtime import environment
 from cifar_jax.runtime.compilation_cache import enable_compilation_cache
 from cifar_jax.runtime.members import groups_of
+from cifar_jax.runtime.progress import Progress
 from cifar_jax.runtime.signals import Interrupted, Stop, listening
 from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.workdir import NO_LOCKS
@@ -46,10 +50,17 @@ from cifar_jax.runtime.workdir import NO_LOCKS
 HOLD_OUT = ["--data.validation-examples", "5000"]  # where a config holds nothing out
 
 
+def say(line: str) -> None:
+    """Print a line, to nobody where nobody reads any more: hours of trials must not end by it."""
+    Progress(1, 1).line(line)
+
+
 def read_trials(path: Path) -> dict[str, list[str]]:
     """The trials of a file, by name: each line's first word, and the overrides after it."""
     try:
         lines = [shlex.split(line, comments=True) for line in path.read_text().splitlines()]
+    except OSError as error:
+        raise ConfigError(describe_failure(path, error, what="cannot be read")) from error
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
     trials = {words[0]: words[1:] for words in lines if words}
@@ -59,10 +70,12 @@ def read_trials(path: Path) -> dict[str, list[str]]:
 
 
 def load_trials(config: Path, trials: dict[str, list[str]], epochs: int) -> dict[str, Config]:
-    """The config of each trial; they must differ and hold images out."""
+    """The config of each trial; they must differ, and hold the same images out."""
     hold_out = [] if load_config(config).data.validation_examples else HOLD_OUT
     found, seen = {}, {}
     for name, words in trials.items():
+        if any(word.startswith("--train.epochs") for word in words):
+            raise ConfigError(f"{name}: --train.epochs: a search takes --epochs instead")
         try:
             found[name] = load_config(config, [*hold_out, *words, "--train.epochs", str(epochs)])
             load_teacher(found[name])  # refuses before anything is trained
@@ -70,19 +83,22 @@ def load_trials(config: Path, trials: dict[str, list[str]], epochs: int) -> dict
             raise ConfigError(f"{name}: {error}") from error
         if not found[name].data.validation_examples:
             raise ConfigError(f"{name}: data.validation_examples must be at least 1, not 0")
+        if found[name].held_out != next(iter(found.values())).held_out:
+            raise ConfigError(f"{name}: must hold the same images out as {next(iter(found))}")
         if (other := seen.setdefault(found[name].sha256, name)) != name:
             raise ConfigError(f"{name}: must differ from {other}")
     return found
 
 
-def read_log(path: Path) -> dict[str, Row]:
-    """The rows that are there already, by the hash of their config."""
+def read_log(path: Path, teachers: dict[str, Any]) -> dict[str, Row]:
+    """The rows that are there already, by the hash of their config; those of other teachers not."""
     rows = {}
     for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else (), 1):
         try:
             row = json.loads(line)
             math.isfinite(row[CHOSEN_BY])  # a number
-            rows[row["config_sha256"]] = row
+            if row.get("teacher") == teachers.get(row["config_sha256"]):
+                rows[row["config_sha256"]] = row
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path}, line {number}: not a row of a search: {error}") from error
     return rows
@@ -92,7 +108,11 @@ def read_log(path: Path) -> dict[str, Row]:
 def claimed(log: Path) -> Iterator[FileIO]:
     """The log, open for new rows, which one search has at a time."""
     make_folder(log.parent)
-    with log.open("ab", buffering=0) as file:
+    try:
+        opened = log.open("ab", buffering=0)
+    except OSError as error:
+        raise ConfigError(describe_failure(log, error)) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -100,7 +120,7 @@ def claimed(log: Path) -> Iterator[FileIO]:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            print(f"{log}: {error.strerror}: see that only one search uses it", flush=True)
+            say(f"{log}: {error.strerror}: see that only one search uses it")
         yield file
 
 
@@ -142,18 +162,15 @@ def search(
         return unfinished / hashlib.sha256(known.encode()).hexdigest()[:16]
 
     with claimed(log) as file:
-        done = {
-            sha256: row
-            for sha256, row in read_log(log).items()
-            if row.get("teacher") == teachers.get(sha256)
-        }
+        done = read_log(log, teachers)
         for budget, configs in rounds.items():
             rows = []
             missing = {name: configs[name] for name in names if configs[name].sha256 not in done}
             for group in groups_of(missing, side_by_side):
                 members = [configs[name] for name in group]
                 title = f"{', '.join(group)}: {budget} epochs"
-                ran = run(members, title, [folder(one) for one in members], stop or Stop())
+                with environment.memory_in_words("side_by_side", len(group)):
+                    ran = run(members, title, [folder(one) for one in members], stop or Stop())
                 for name, config, figures in zip(group, members, ran, strict=True):
                     done[config.sha256] = {
                         "trial": name,
@@ -172,7 +189,7 @@ def search(
                 shutil.rmtree(folder(configs[name]), ignore_errors=True)  # its row is in the log
                 row = done[configs[name].sha256] | {"trial": name}
                 rows.append(row)
-                print(f"{name}, {budget} epochs: {row[CHOSEN_BY]:.2%}", flush=True)
+                say(f"{name}, {budget} epochs: {row[CHOSEN_BY]:.2%}")
             rows.sort(key=lambda row: -row[CHOSEN_BY])
             names = [row["trial"] for row in rows[: math.ceil(round(keep * len(rows), 9))]]
         with contextlib.suppress(OSError):  # it may have trials that this search has not
@@ -185,9 +202,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--trials", type=Path, required=True)
-    parser.add_argument("--log", type=Path, required=True)
+    for name in ("--config", "--trials", "--log"):
+        parser.add_argument(name, type=to_path, required=True)
     parser.add_argument("--epochs", type=int, nargs="+", required=True, help="of each round")
     parser.add_argument("--keep", type=float, default=0.5, help="fraction for the next round")
     parser.add_argument("--side-by-side", type=int, default=1, help="most trials in one loop")
@@ -199,8 +215,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.side_by_side < 1:
             raise ConfigError(f"--side-by-side must be at least 1, not {options.side_by_side}")
         trials, how = read_trials(options.trials), (options.keep, options.side_by_side)
-        memory = environment.memory_in_words("side_by_side", options.side_by_side)
-        with listening() as stop, memory:
+        with listening() as stop:
             rows = search(options.config, trials, options.log, options.epochs, *how, stop)
     except Interrupted as error:
         print(f"\n{error}; the same command goes on", file=sys.stderr)
@@ -211,10 +226,11 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"search.py: {error}", file=sys.stderr)
         return 1
-    print(f"\n{'trial':30} validation  not averaged  seconds")
+    lines = [f"\n{'trial':30} validation  not averaged  seconds"]
     for row in rows:
         accuracies = f"{row[CHOSEN_BY]:10.2%} {row['validation_accuracy']:13.2%}"
-        print(f"{row['trial']:30} {accuracies} {row['seconds']:8.0f}")
+        lines.append(f"{row['trial']:30} {accuracies} {row['seconds']:8.0f}")
+    print_what_is_saved("\n".join(lines))
     return 0
 
 

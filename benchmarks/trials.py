@@ -11,7 +11,7 @@ import jax
 
 from cifar_jax.config import Config
 from cifar_jax.files import WriteError
-from cifar_jax.runtime import checkpoint, environment
+from cifar_jax.runtime import checkpoint, kernels
 from cifar_jax.runtime.compatibility import differences
 from cifar_jax.runtime.evaluate import evaluate
 from cifar_jax.runtime.inputs import ImageSet, load_inputs
@@ -36,6 +36,7 @@ class Trial:
       seconds: that its whole epochs have taken.
       sums: of its last epoch, or of what there is of it.
       failed: why it can train no more.
+      side_by_side: the most trials that have shared a loop with it, itself among them.
       environment_changes: between its sessions, as in results.json.
     """
 
@@ -44,6 +45,7 @@ class Trial:
     seconds: float = 0.0
     sums: dict[str, float] | None = None
     failed: str | None = None
+    side_by_side: int = 1
     environment_changes: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def restore(self, step: int, like: TrainState, now: dict[str, Any]) -> TrainState:
@@ -51,6 +53,7 @@ class Trial:
         path = self.folder / str(step)
         saved = checkpoint.read_progress(path)
         self.seconds, self.sums, self.failed = saved["seconds"], saved["sums"], saved["failed"]
+        self.side_by_side = saved.get("side_by_side", 1)
         changes = differences(saved["environment"], now)
         self.environment_changes = saved["environment_changes"]
         self.environment_changes += [{"step": step, "change": change} for change in changes]
@@ -58,7 +61,7 @@ class Trial:
 
     def save(self, state: TrainState, now: dict[str, Any]) -> None:
         """Write a checkpoint in the place of the last one."""
-        names = ("seconds", "sums", "failed", "environment_changes")
+        names = ("seconds", "sums", "failed", "side_by_side", "environment_changes")
         about = {name: getattr(self, name) for name in names}
         path = checkpoint.save(self.folder, state, {"history": [], "environment": now, **about})
         checkpoint.prune(self.folder, [int(path.name)])
@@ -100,7 +103,8 @@ def run(configs: Sequence[Config], title: str, folders: Sequence[Path], stop: St
         say(f"{title}: {len(own)} going on after {step} steps" if step else title)
         states = _train(members, trials, step, inputs.train, stop)
         for number, trial, state in zip(own, trials, states, strict=True):
-            rows[number] = trial.row(state, inputs.validation) | {"side_by_side": len(own)}
+            row = trial.row(state, inputs.validation)
+            rows[number] = row | {"side_by_side": trial.side_by_side}
     return [rows[number] for number in range(len(configs))]
 
 
@@ -108,12 +112,13 @@ def _train(
     members: Members, trials: Sequence[Trial], step: int, images: ImageSet, stop: Stop
 ) -> Sequence[TrainState]:
     """Train to the end of the last epoch; the states of all."""
-    config, lanes = members.config, members.model.lanes
-    now = environment.recorded() | {"convolutions": f"native, {lanes} lanes" if lanes else "plain"}
+    config, now = members.config, kernels.recorded(members.model)
     like = members.abstract_state()
     states: Sequence[TrainState]
     states = [trial.restore(step, like, now) for trial in trials] if step else ()
     states = states or members.initial_states()
+    for trial in trials:
+        trial.side_by_side = max(trial.side_by_side, len(trials))
     members.failed = {i: trial.failed for i, trial in enumerate(trials) if trial.failed}
     epoch, begun = divmod(step, config.steps_per_epoch)
     sums = members.join([trial.sums for trial in trials]) if begun else None

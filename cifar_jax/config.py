@@ -49,6 +49,12 @@ class Config:
         return self.data.train_examples or TRAIN_IMAGES - self.data.validation_examples
 
     @property
+    def held_out(self) -> tuple[int, ...]:
+        """What tells the validation images from those of other configs."""
+        made = self.train_images if self.data.source == "synthetic" else 0
+        return (self.data.validation_examples, self.data.split_seed, made)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Whole batches in an epoch."""
         return self.train_images // self.train.batch_size

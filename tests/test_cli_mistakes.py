@@ -145,6 +145,24 @@ def test_a_path_that_is_empty_is_not_this_folder(run_here, words):
     assert_refused(run_here(*words), "a path must not be empty (is a variable unset?)")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*SMOKE, "--workdir"),
+        ("sweep", *SMOKE, "--workdir"),
+        ("eval", "--workdir"),
+        ("eval", "--weights"),
+        ("report", "--workdir"),
+        ("compare",),
+        ("compare", "--output", "x.html"),
+    ],
+)
+def test_a_folder_that_cannot_be_reached(run_here, words):
+    """By a name that is too long here; as for one in a folder of somebody else."""
+    name = 300 * "x"
+    assert_refused(run_here(*words, name), f"{name}: cannot be reached: File name too long")
+
+
 def test_processes_that_nothing_has_started(tmp_path):
     words = ("train", *SMOKE, "--workdir", tmp_path / "run", "--distributed")
     done = run(*words, without=("SLURM_", "OMPI_", "KUBERNETES_"))  # of a job that the tests are in

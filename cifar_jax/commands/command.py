@@ -11,6 +11,7 @@ from cifar_jax.commands.console import note
 from cifar_jax.config import Config, portable, validate
 from cifar_jax.config_file import load_config
 from cifar_jax.errors import ConfigError
+from cifar_jax.files import describe_failure
 from cifar_jax.overrides import options_of, override
 from cifar_jax.runtime.loggers import LOGGERS
 from cifar_jax.runtime.workdir import Workdir, holds
@@ -51,6 +52,19 @@ def to_path(word: str) -> Path:
     return Path(word)
 
 
+def to_folder(word: str) -> Path:
+    """The path of a folder, there or not, that the system lets us reach."""
+    path = to_path(word)
+    try:
+        (path / "config.json").stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # what is not there may be made, or is refused with better words
+    except OSError as error:
+        text = describe_failure(path, error, what="cannot be reached")
+        raise argparse.ArgumentTypeError(text) from error
+    return path
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add --config."""
     parser.add_argument("--config", type=to_path, help="a Python file, such as configs/200k.py")
@@ -69,7 +83,7 @@ def add_training(parser: argparse.ArgumentParser, workdir: str) -> None:
       workdir: the folder by default, for its help.
     """
     add_config(parser)
-    parser.add_argument("--workdir", type=to_path, help=f"folder of the run (default: {workdir})")
+    parser.add_argument("--workdir", type=to_folder, help=f"folder of the run (default: {workdir})")
     add_require_gpu(parser)
     parser.add_argument(
         "--allow-config-change",
@@ -87,7 +101,7 @@ def add_training(parser: argparse.ArgumentParser, workdir: str) -> None:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add --workdir, --checkpoint and --weights: where a trained network is."""
-    parser.add_argument("--workdir", type=to_path, help="folder of a run")
+    parser.add_argument("--workdir", type=to_folder, help="folder of a run")
     parser.add_argument(
         "--checkpoint",
         type=int,
@@ -95,7 +109,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint of the run instead of the selected one",
     )
     parser.add_argument(
-        "--weights", type=to_path, help="folder of exported weights, such as pretrained/200k"
+        "--weights", type=to_folder, help="folder of exported weights, such as pretrained/200k"
     )
 
 

@@ -4,14 +4,14 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_jax.commands.command import Command, Options, refuse_overrides, to_path
+from cifar_jax.commands.command import Command, Options, refuse_overrides, to_folder
 from cifar_jax.commands.console import print_what_is_saved
 from cifar_jax.commands.report import add_page, require_page
 from cifar_jax.errors import ConfigError
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("runs", type=to_path, nargs="*", help="folders of runs, sweeps or grids")
+    parser.add_argument("runs", type=to_folder, nargs="*", help="folders of runs, sweeps or grids")
     add_page(parser, "compare.html")
 
 
@@ -19,7 +19,7 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
     """Print a table of runs and write a page with their curves."""
     runs = vars(options).pop("runs")  # are no option that could be meant
     refuse_overrides([word for word in overrides if word.startswith("-")], options)
-    runs += map(to_path, overrides)  # argparse takes those before an option alone
+    runs += map(to_folder, overrides)  # argparse takes those before an option alone
     if not runs:
         raise ConfigError("folders of runs are required, as in compare runs/a runs/b")
     output = require_page(options.output or Path("compare.html"))

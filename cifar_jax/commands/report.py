@@ -4,13 +4,20 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from cifar_jax.commands.command import Command, Options, prepare, refuse_overrides, to_path
+from cifar_jax.commands.command import (
+    Command,
+    Options,
+    prepare,
+    refuse_overrides,
+    to_folder,
+    to_path,
+)
 from cifar_jax.commands.console import interruptible, note
 from cifar_jax.errors import ConfigError
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=to_path, help="folder of a run, finished or not")
+    parser.add_argument("--workdir", type=to_folder, help="folder of a run, finished or not")
     add_page(parser, "report.html in the workdir")
 
 

@@ -17,7 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from cifar_jax.config import Config, from_dict, to_dict
 from cifar_jax.errors import CifarJaxError, ConfigError, one_line
+from cifar_jax.runtime import environment
+from cifar_jax.runtime.compatibility import changes, differences
 from cifar_jax.runtime.signals import Stop
 from cifar_jax.runtime.workdir import Workdir
 
@@ -86,6 +89,31 @@ def of_first(value: Any) -> Any:
     if jax.process_count() == 1:
         return value
     return json.loads(_broadcast(json.dumps(value).encode()))
+
+
+def require_same(config: Config) -> None:
+    """Refuse processes of one run with other configs, code or jax; all must call it.
+
+    Where each finds the data set may differ.
+
+    Raises:
+      ConfigError: in all of them, when one is not as the first.
+    """
+    if jax.process_count() == 1:
+        return
+    from jax.experimental.multihost_utils import process_allgather
+
+    known = environment.versions()
+    own = {name: known[name] for name in ("code", "jax")}
+    first = of_first({"versions": own, "config": to_dict(config)})
+    found = differences(first["versions"], own)
+    if not found:  # of another code it might have fields that are not known here
+        there = from_dict(first["config"])
+        found = [str(c) for c in changes(there, config) if c.field != "data.data_dir"]
+    others = np.flatnonzero(np.asarray(process_allgather(np.int32(bool(found)))))
+    if len(others):
+        which = f"not process {others[0]}" + (f" (here {', '.join(found)})" if found else "")
+        raise ConfigError(f"all processes of a run must have its config, code and jax, {which}")
 
 
 @contextlib.contextmanager

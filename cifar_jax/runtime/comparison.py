@@ -8,9 +8,10 @@ from cifar_jax.config import Config, to_dict
 from cifar_jax.errors import printable
 from cifar_jax.runtime import charts, page
 from cifar_jax.runtime.compatibility import FREE, changes
-from cifar_jax.runtime.describe import VALIDATION, describe_changes
+from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.page import Section, percent
 from cifar_jax.runtime.progress import format_duration
+from cifar_jax.runtime.recipes import changed, group, teacher_sha256
 from cifar_jax.runtime.records import Record, seed_of
 from cifar_jax.runtime.statistics import summarize
 
@@ -127,41 +128,26 @@ def compare(records: Sequence[Record]) -> Comparison:
         for record in records
     ]
     finished = [record for record in records if record.results]
-    held_out = {
-        (
-            c.data.validation_examples,
-            c.data.split_seed,
-            c.data.source == "synthetic" and c.train_images,
-        )
-        for c in (record.config for record in finished)
-    }
+    held_out = {record.config.held_out for record in finished}
     known = all(r.results and r.results[VALIDATION] is not None for r in finished)
     by = VALIDATION if known and len(held_out) == 1 else RESULT
     ordered = sorted(records, key=lambda r: -r.results[by] if r.results else 1)
-    recipes: list[list[Record]] = []
-    fields: set[str] = set()
-    for record in ordered:
-        fields |= {change.field for change in changes(ordered[0].config, record.config)}
-        for recipe in recipes:
-            other = {c.field for c in changes(recipe[0].config, record.config)}
-            seeds = {r.config.train.seed for r in recipe}
-            alike = not other - FREE - {"train.seed"} and _changed(recipe[0]) == _changed(record)
-            if alike and record.config.train.seed not in seeds:
-                recipe.append(record)
-                break
-        else:
-            recipes.append([record])
+    fields = {c.field for r in records for c in changes(records[0].config, r.config)}
+    rank = {record.name: number for number, record in enumerate(ordered)}
+    recipes = [sorted(recipe, key=lambda r: rank[r.name]) for recipe in group(records)]
+    recipes.sort(key=lambda recipe: rank[recipe[0].name])
     every = [f"{s}.{name}" for s, names in to_dict(Config()).items() for name in names]
     return Comparison(ordered, recipes, [name for name in every if name in fields], by)
 
 
-def _changed(record: Record) -> list[str]:
-    """What was changed in the config after the run had begun; not known before it is finished."""
-    return describe_changes(record.results["config_changes"]) if record.results else []
-
-
-def _all_changed(found: Comparison) -> list[str]:
-    return [f"{record.name}: {line}" for record in found.records for line in _changed(record)]
+def _remarks(found: Comparison) -> list[str]:
+    """What sets runs apart besides their configs."""
+    lines = [f"{record.name}: {line}" for record in found.records for line in changed(record)]
+    taught = {r.name: sha256 for r in found.records if (sha256 := teacher_sha256(r))}
+    paths = {r.config.distill.teacher for r in found.records if r.name in taught}
+    if len(set(taught.values())) > len(paths):
+        lines += [f"{name}: taught by weights of SHA-256 {taught[name][:16]}" for name in taught]
+    return lines
 
 
 def value(config: Config, field: str) -> str:
@@ -174,7 +160,7 @@ def name_of(recipe: Sequence[Record]) -> str:
     """The name of runs that differ in their seed alone: of their sweep, or of the first."""
     folders = [record.run.path.resolve() for record in recipe]
     if len({path.parent for path in folders}) == 1 and None not in map(seed_of, folders):
-        return folders[0].parent.name + (", changed" if _changed(recipe[0]) else "")
+        return folders[0].parent.name + (", changed" if changed(recipe[0]) else "")
     more = f" and {len(recipe) - 1} more" if len(recipe) > 1 else ""
     return recipe[0].name + more
 
@@ -183,7 +169,7 @@ def describe(found: Comparison) -> str:
     """The tables for the screen."""
     tables = [found.figures(), found.means(), found.settings()]
     text = "\n\n".join(str(table) for table in tables if table.rows)
-    return "\n".join([text, *map(printable, _all_changed(found))])
+    return "\n".join([text, *map(printable, _remarks(found))])
 
 
 def comparison_page(found: Comparison) -> str:
@@ -201,7 +187,7 @@ def comparison_page(found: Comparison) -> str:
     if "validation" in found.columns():
         columns = f"validation: of the averaged weights, by which the epoch is taken. {columns}"
     parts.append(page.paragraph(columns, "soft"))
-    if changed := _all_changed(found):
+    if changed := _remarks(found):
         parts.append(page.paragraph("; ".join(changed) + "."))
     sections = [Section("figures", "Figures", "\n".join(parts)), _curves(found)]
     if settings.rows:

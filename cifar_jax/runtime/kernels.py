@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import platformdirs
@@ -19,6 +19,7 @@ from cifar_jax.config import Config
 from cifar_jax.errors import ConfigError, one_line
 from cifar_jax.files import replacing
 from cifar_jax.models import native
+from cifar_jax.runtime import environment
 
 SOURCE = Path(native.__file__).with_suffix(".cc")
 HEADER = SOURCE.with_suffix(".h")
@@ -45,6 +46,12 @@ def describe(config: Config) -> str:
     """One line for the log: which convolutions, and why not the native ones."""
     reason = obstacle(config)
     return f"convolutions: plain JAX ({reason})" if reason else "convolutions: native"
+
+
+def recorded(model: models.Network) -> dict[str, Any]:
+    """What checkpoints have of a run's environment, with the convolutions of its network."""
+    native = f"native, {model.lanes} lanes" if model.lanes else "plain"
+    return {**environment.recorded(), "convolutions": native}
 
 
 def obstacle(config: Config) -> str:

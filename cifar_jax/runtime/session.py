@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from cifar_jax.config import Config, from_dict, to_dict
-from cifar_jax.runtime import checkpoint, cluster, environment
+from cifar_jax.runtime import checkpoint, cluster, kernels
 from cifar_jax.runtime.compatibility import check_resumable, differences
 from cifar_jax.runtime.describe import describe_changes
 from cifar_jax.runtime.finite import require_finite, require_finite_weights
@@ -44,6 +44,7 @@ class Session:
       around_chunk: see ``Trainer.train_epoch``.
       last: the checkpoint that it goes on from; None for a new run.
       whole: steps of all checkpoints that are whole.
+      side_by_side: the most runs that have shared a loop with it, itself among them.
     """
 
     around_chunk: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
@@ -71,14 +72,11 @@ class Session:
         self.config_changes: list[dict[str, Any]] = saved.get("config_changes", [])
         self.environment_changes: list[dict[str, Any]] = saved.get("environment_changes", [])
         self.partial: Sums | None = saved.get("partial")
+        self.side_by_side: int = saved.get("side_by_side", 1)
         self.loggers = Loggers(self.say)
         self.trainer = trainer = Trainer(config, teacher)
         trainer.compile_seconds = saved["compile_seconds"]
-        lanes = trainer.model.lanes
-        self.environment = {
-            **environment.recorded(),
-            "convolutions": f"native, {lanes} lanes" if lanes else "plain",
-        }
+        self.environment = kernels.recorded(trainer.model)
         self.teacher_sha256 = trainer.teacher and trainer.teacher.known["file_sha256"]
         self.step = int(self.last.name) if self.last else 0
         batch = config.train.batch_size
@@ -230,6 +228,7 @@ class Session:
             "environment": self.environment,
             "environment_changes": self.environment_changes,
             "log_bytes": run.log_size(),
+            "side_by_side": self.side_by_side,
         }
         checkpoint.save(run.checkpoints, train_state, progress)
         keep = list(checkpoint.steps(run.checkpoints))[-config.train.keep_checkpoints :]

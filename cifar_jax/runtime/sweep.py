@@ -9,7 +9,7 @@ import jax
 
 from cifar_jax.config import Config, validate
 from cifar_jax.errors import ConfigError
-from cifar_jax.files import write_json
+from cifar_jax.files import remove_leftovers, write_json
 from cifar_jax.overrides import override
 from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.members import groups_of
@@ -67,8 +67,7 @@ def sweep(
     runs = _runs(config, seeds, folder)
     _require_own(folder, "sweep")
     _require_all(runs, folder)
-    how = {"command": command, "stop": stop, "log": log}
-    how["allow_config_change"] = allow_config_change
+    how = {"command": command, "stop": stop, "log": log, "allow_config_change": allow_config_change}
     if failed := _train_all(runs, side_by_side, **how):
         raise TrainingError("; ".join(f"{run}: {why}" for run, why in failed.items()))
     _require_all(runs, folder)  # once more: another sweep may have added some
@@ -126,27 +125,27 @@ def sweep_grid(
     for words in itertools.product(*grid.values()):
         values = dict(zip(grid, words, strict=True))
         own = override(config, [w for field, word in values.items() for w in (f"--{field}", word)])
-        if not own.data.validation_examples:
-            raise ConfigError(
-                "data.validation_examples must be at least 1 for a grid, whose points are compared "
-                "by validation accuracy, not 0"
-            )
         name = ",".join(f"{field}={word}" for field, word in values.items()).replace("/", "_")
-        if any(where.name == name for _, where, _ in points):
-            raise ConfigError(f"a grid must have each point once, not {name} twice")
         points.append((values, folder / name, _runs(own, seeds, folder / name, point=name)))
+        for _, where, others in points[:-1]:
+            if where.name == name or others[0].config == points[-1][2][0].config:
+                raise ConfigError(f"a grid must have each point once, not {where.name} and {name}")
     if not points:
         raise ConfigError(f"a grid needs at least one value of each field, not {dict(grid)}")
     runs = [run for *_, own in points for run in own]
+    held_out = {run.config.held_out for run in runs}
+    if len(held_out) > 1 or not min(held_out)[0]:
+        raise ConfigError(
+            "a grid is compared by validation accuracy: data.validation_examples must be at least "
+            "1, and no field that decides which images are held out can differ"
+        )
     _require_own(folder, "grid", "*=*/seed*")
     for _, where, _ in points:
         _require_own(where, "sweep")
     _require_all(runs, folder)
-    how = {"command": command, "stop": stop, "log": log}
-    how["allow_config_change"] = allow_config_change
-    failed = _train_all(runs, side_by_side, **how)
+    how = {"command": command, "stop": stop, "log": log, "allow_config_change": allow_config_change}
+    failed, rows = _train_all(runs, side_by_side, **how), []
     _require_all(runs, folder)  # as above
-    rows = []
     for values, where, own in points:
         why = next((failed[run.folder] for run in own if run.folder in failed), None)
         row = {"values": values, "folder": where.name, "failed": why, VALIDATION: None}
@@ -198,6 +197,7 @@ def _require_all(runs: Sequence[Run], folder: Path) -> None:
 def _require_own(folder: Path, name: str, runs: str = "seed*") -> None:
     """Refuse to replace a table or a picture beside which there are no runs; raises ConfigError."""
     for path in (folder / f"{name}.json", folder / f"{name}.png"):
+        remove_leftovers(path)
         if path.exists() and not any(folder.glob(f"{runs}/config.json")):
             text = f"{path} has no runs beside it, so it is no {name}'s"
             raise ConfigError(f"{text}: use another --workdir, or remove it")

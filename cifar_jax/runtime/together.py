@@ -98,13 +98,13 @@ def train_together(
         if not sessions:
             return failed
         stack.enter_context(ends_in_log(sessions))  # while the folders are claimed
-        stack.enter_context(environment.memory_in_words("side_by_side", len(runs)))
         inputs = load_inputs(sessions[0].config, report=sessions[0].say)
         Progress(1, 1).line(inputs.describe())
         varied = varied_fields([one.config for one in runs])
         for step in sorted({session.step for session in sessions}, reverse=True):
             group = [session for session in sessions if session.step == step]
-            found = _train(group, inputs, command, stop or Stop(), vectorized, varied)
+            with environment.memory_in_words("side_by_side", len(group)):
+                found = _train(group, inputs, command, stop or Stop(), vectorized, varied)
             for session in [session for session in group if session.run.path in found]:
                 session.run.log_end(found[session.run.path])
                 sessions.remove(session)  # of what ends the others its log says nothing
@@ -128,6 +128,7 @@ def _train(
         Progress(1, 1).line(f"compiling the loop of {len(sessions)} runs")
         members.train_chunk  # noqa: B018  # compiled at its first use
         for session in sessions:
+            session.side_by_side = max(session.side_by_side, len(sessions))
             session.tell_compiled(members.compile_seconds, loaded=members.loaded)
             session.trainer.compile_seconds += members.compile_seconds
         _loop(sessions, members, states, inputs, stop)
@@ -136,7 +137,8 @@ def _train(
         if session.run.path not in failed:
             session.tell_patience()
             try:
-                finish(session, train_state, inputs, command, side_by_side=len(sessions))
+                shared = session.side_by_side
+                finish(session, train_state, inputs, command, side_by_side=shared)
             except TrainingError as error:  # figures that are not finite
                 failed[session.run.path] = str(error)
     return failed

@@ -53,7 +53,8 @@ def train(
       What results.json holds; in other processes than the first nothing, but of a finished run.
 
     Raises:
-      ConfigError: for a config that :func:`cifar_jax.config.validate` refuses; when the workdir
+      ConfigError: for a config that :func:`cifar_jax.config.validate` refuses, and for processes
+        of one run whose configs or code are not the same; when the workdir
         holds a run with another config, or is in use; for a logger whose package is missing, and
         for more steps to trace than are left.
       DataError: when the data set cannot be had.
@@ -64,7 +65,7 @@ def train(
       WriteError: when the disk is full, or the workdir cannot be written to.
       Interrupted: when it was asked to stop; the same call goes on.
     """
-    validate(config)
+    cluster.require_same(validate(config))
     loggers.require(log)
     with cluster.own_workdir(Path(workdir)) as own:
         run = Workdir(own)

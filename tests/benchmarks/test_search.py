@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import signal
+import sys
 import types
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import jax
 import pytest
 
 from cifar_jax.config_file import load_config
+from cifar_jax.errors import ConfigError
 from cifar_jax.files import WriteError
 from cifar_jax.runtime.inputs import load_inputs
 from cifar_jax.runtime.members import groups_of
@@ -114,6 +116,8 @@ def refused(module, monkeypatch, capsys, tmp_path):
         ("a --model.stem '12\n", "No closing quotation"),
         ("a\nb --optim.nesterov False\n", "b: must differ from a"),
         ("a --data.validation-examples 0\n", "data.validation_examples must be at least 1"),
+        ("a\nb --data.validation-examples 20\n", "b: must hold the same images out as a"),
+        ("a --train.epochs=7\n", "a: --train.epochs: a search takes --epochs instead"),
         (
             "a --distill.teacher runs/none\n",
             "a: distill.teacher must be a folder of exported weights, and ",
@@ -137,8 +141,36 @@ def test_a_log_that_cannot_be_written_is_refused_before_the_work(module, tmp_pat
     search = module("search")
     monkeypatch.setattr(search, "run", lambda *_: pytest.fail("it has begun"))
     (tmp_path / "log").symlink_to(tmp_path / "no folder" / "log")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ConfigError, match="log: cannot be written: No such file or directory"):
         search.search(SMOKE, {"a": []}, tmp_path / "log", [1], 1.0)
+
+
+def test_files_that_are_none_are_one_line(refused, module, tmp_path, capsys):
+    (tmp_path / "log").mkdir()
+    refused("a\n", "log: cannot be written: Is a directory")
+    words = ["--config", str(SMOKE), "--trials", str(tmp_path / "none"), "--epochs", "1"]
+    assert module("search").main([*words, "--log", str(tmp_path / "other")]) == 2
+    assert (
+        f"{tmp_path}/none: cannot be read: No such file or directory\n" in capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit, match="2"):
+        module("search").main([*words, "--log", ""])
+    assert "a path must not be empty (is a variable unset?)" in capsys.readouterr().err
+
+
+def test_nobody_reads(module, monkeypatch, tmp_path):
+    """Neither what is said on the way nor the table at the end is worth a trial."""
+    search = module("search")
+    figures = {"ema_validation_accuracy": 0.5, "validation_accuracy": 0.5, "seconds": 1.0}
+    monkeypatch.setattr(search, "run", lambda configs, *_: [figures] * len(configs))
+    monkeypatch.setattr(search, "enable_compilation_cache", lambda report: None)
+    (tmp_path / "trials.txt").write_text("a\nb --optim.momentum 0.8\n")
+    words = ["--config", SMOKE, "--trials", tmp_path / "trials.txt", "--log", tmp_path / "log"]
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert search.main([*map(str, words), "--epochs", "1", "2"]) == 0
+        monkeypatch.undo()
+    assert len((tmp_path / "log").read_text().splitlines()) == 3
 
 
 def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
@@ -151,7 +183,7 @@ def test_a_row_of_another_teacher_is_not_taken(module, monkeypatch, tmp_path):
         return [figures] * len(configs)
 
     monkeypatch.setattr(search, "run", run)
-    for weights in ("a", "a", "b"):
+    for weights in ("a", "a", "b", "a"):
         known = types.SimpleNamespace(known={"file_sha256": weights})
         monkeypatch.setattr(search, "load_teacher", lambda config, known=known: known)
         trials = {"taught": ["--distill.teacher", "runs/teacher"]}
@@ -239,7 +271,7 @@ def test_a_search_that_was_killed_goes_on_from_what_was_saved(
     _, _, whole = search("whole")
     differing = ("seconds", "side_by_side")
     assert without(rows, *differing) == without(whole, *differing)
-    assert [row["side_by_side"] for row in rows] == [1, 1]
+    assert sorted(row["side_by_side"] for row in rows) == [1, 2]  # one begins again, alone
 
 
 def test_too_little_memory_is_one_line(search):
@@ -255,7 +287,7 @@ def test_what_is_saved_of_a_trial(module, tmp_path):
     config = load_config("tests/benchmarks/recipe.py", ["--train.epochs", "1"])
     trainer = Trainer(config)
     state = trainer.initial_state()
-    trial = module("trials").Trial(config, tmp_path, 2.5, {"loss": 3.0}, "it diverged", [])
+    trial = module("trials").Trial(config, tmp_path, 2.5, {"loss": 3.0}, "it diverged", 2, [])
     trial.save(state, {"versions": {"jax": "0.1"}})
     again = module("trials").Trial(config, tmp_path)
     again.restore(0, trainer.abstract_state(), {"versions": {"jax": "0.2"}})

@@ -37,7 +37,7 @@ def start():
     environment = os.environ | {"JAX_PLATFORMS": "cpu"}
     started = []
 
-    def processes(workdir, epochs, count=2, pause=0.0):
+    def processes(workdir, epochs, count=2, pause=0.0, last=()):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -48,7 +48,7 @@ def start():
             where = [*where, "--process", str(i)] if count > 1 else []
             found.append(
                 subprocess.Popen(
-                    [sys.executable, "-c", MAIN, *words, *where],
+                    [sys.executable, "-c", MAIN, *words, *where, *last * (i == count - 1)],
                     cwd=ROOT,
                     env=environment | {"PAUSE": str(pause)},  # before an epoch [seconds]
                     stdout=subprocess.PIPE,
@@ -134,3 +134,13 @@ def test_a_refusal_of_the_first_ends_all(start, tmp_path, name, message):
     for _, errors, status in finish(start(tmp_path / "run", EPOCHS)):
         assert status == 2
         assert message in errors
+
+
+def test_processes_of_other_configs_are_refused(start, tmp_path):
+    processes = start(tmp_path / "run", EPOCHS, last=("--optim.momentum", "0.8"))
+    (_, first, status), (_, second, other) = finish(processes)
+    assert (status, other) == (2, 2)
+    text = "main.py: all processes of a run must have its config, code and jax, not process 1"
+    assert first == f"{text}\n"
+    assert second == f"{text} (here optim.momentum: 0.9 -> 0.8)\n"
+    assert not list(tmp_path.iterdir())

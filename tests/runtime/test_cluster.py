@@ -4,10 +4,13 @@ import io
 import tarfile
 
 import jax
+import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
+from cifar_jax.config import Config, to_dict
 from cifar_jax.errors import ConfigError
-from cifar_jax.runtime import cluster
+from cifar_jax.runtime import cluster, environment
 
 
 def test_checkpoints_behind_a_link_are_sent(tmp_path):
@@ -42,3 +45,27 @@ def test_what_the_first_cannot_read_ends_all(tmp_path, monkeypatch, error):
     ):
         pytest.fail("there is no folder to work in")
     assert told == [str(error)]
+
+
+@pytest.mark.parametrize("name", ["code", "jax"])
+def test_other_code_is_refused(monkeypatch, name):
+    def of_first(value):
+        assert value["config"] == to_dict(config)
+        return {"config": {"a section": {}}, "versions": value["versions"] | {name: "newer"}}
+
+    config = Config()
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(cluster, "of_first", of_first)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda own: np.array([0, own]))
+    own = environment.versions()[name]
+    with pytest.raises(ConfigError, match=rf"not process 1 \(here {name}: newer -> {own}\)$"):
+        cluster.require_same(config)
+
+
+def test_where_the_data_are_may_differ(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    here = Config().replace(data={"data_dir": "here", "source": "cache"})
+    there = Config().replace(data={"data_dir": "there", "source": "download"})
+    monkeypatch.setattr(cluster, "of_first", lambda value: value | {"config": to_dict(there)})
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda own: np.array([0, own]))
+    cluster.require_same(here)

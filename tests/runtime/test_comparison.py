@@ -104,6 +104,38 @@ def test_a_run_that_was_changed_is_a_recipe_of_its_own(make):
     assert describe(found).splitlines()[-2:] == [f"sweep/seed{seed}: {line}" for seed in (3, 2)]
 
 
+def test_means_are_of_sweeps_and_not_of_the_better_of_two(make):
+    """As on two devices: of the same config, or but for what decides no result."""
+    accuracies = {"cpu": (0.90, 0.80, 0.85), "gpu": (0.85, 0.88, 0.80, 0.83)}
+    folders = [
+        make(f"{name}/seed{seed}", accuracy, train={"seed": seed, "checkpoint_every": len(name)})
+        for name, own in accuracies.items()
+        for seed, accuracy in enumerate(own)
+    ]
+    for order in (folders, folders[::-1], [folders[i] for i in (0, 3, 1, 4, 2, 5, 6)]):
+        found = compare([read(folder) for folder in order])
+        rows = {row[0]: row[1:3] for row in found.means().rows}
+        assert rows["cpu"][0] == "3"
+        assert rows["cpu"][1].replace("\N{NO-BREAK SPACE}", "").startswith("85.00%")
+        assert rows["gpu"][0] == "4"
+        assert rows["gpu"][1].replace("\N{NO-BREAK SPACE}", "").startswith("84.00%")
+        assert [recipe[0].name for recipe in found.recipes] == ["cpu/seed0", "gpu/seed1"]
+
+
+def test_seeds_that_other_weights_have_taught_are_not_averaged(make):
+    folders = [make(f"sweep/seed{n}", 0.5, train={"seed": n}) for n in range(3)]
+    for folder, sha256 in zip(folders, ("a" * 64, "a" * 64, "b" * 64), strict=True):
+        results = json.loads((folder / "results.json").read_text())
+        teacher = {"path": "runs/teacher", "file_sha256": sha256, "parameters": 1}
+        (folder / "results.json").write_text(json.dumps(results | {"teacher": teacher}))
+    found = compare([read(folder) for folder in folders])
+    assert [row[1] for row in found.means().rows] == ["2"]
+    lines = [f"sweep/seed{n}: taught by weights of SHA-256 {16 * s}" for n, s in enumerate("aab")]
+    assert sorted(describe(found).splitlines()[-3:]) == lines
+    same = compare([read(folder) for folder in folders[:2]])
+    assert "taught" not in describe(same)
+
+
 def test_order_means_and_fields(runs):
     found = compare([read(folder) for folder in expand(runs)])
     head, rows = found.figures()

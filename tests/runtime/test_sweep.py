@@ -196,6 +196,15 @@ def test_ended_early(light, tmp_path, side_by_side):
     assert len(told) == side_by_side
 
 
+def test_what_a_killed_process_left_is_removed(swept, light, tmp_path):
+    for name in ("seed3", "seed1"):
+        shutil.copytree(swept[0] / name, tmp_path / name)
+    for name in (".sweep.7.json", ".sweep.7.png", ".sweep.mine.json"):
+        (tmp_path / name).write_text("half")
+    sweep(light.replace(train={"epochs": 2}), [3, 1], tmp_path)
+    assert [path.name for path in tmp_path.glob(".*")] == [".sweep.mine.json"]  # the user's own
+
+
 def test_a_sweep_with_a_finished_run_is_not_ended_early(swept, light):
     seeds = [int(path.name.removeprefix("seed")) for path in swept[0].glob("seed*")]
     message = r"holds a finished run, which does not go on \(train\.epochs: 2 -> 1\)"
@@ -266,13 +275,22 @@ def test_a_grid_is_finished_again(gridded, light):
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({"optim.momentum": ["0.9", "0.9"]}, r"each point once, not optim\.momentum=0\.9 twice"),
+        (
+            {"optim.momentum": ["0.9", "0.9"]},
+            r"each point once, not optim\.momentum=0\.9 and optim\.m",
+        ),
         (
             {"data.validation-examples": ["40", "0"]},
             r"data\.validation_examples must be at least 1",
         ),
         ({"model.stages": ["8", "12"]}, r"a grid takes fields of one value, so not model\.stages"),
-        ({"data.data-dir": ["a/b", "a_b"]}, r"each point once, not data\.data-dir=a_b twice"),
+        ({"data.data-dir": ["a/b", "a_b"]}, r"each point once, not data\.data-dir=a_b and data\."),
+        (
+            {"optim.momentum": [".9", "0.8", "0.9"]},
+            r"not optim\.momentum=\.9 and optim\.momentum=0\.9$",
+        ),
+        ({"data.validation-examples": ["40", "20"]}, "which images are held out can differ"),
+        ({"data.split-seed": ["1", "2"]}, "which images are held out can differ"),
     ],
 )
 def test_points_that_cannot_be(tiny, tmp_path, grid, message):
@@ -294,7 +312,7 @@ def test_the_table_of_a_grid(gridded):
 def test_a_grid_needs_validation_images(tiny, tmp_path):
     config = tiny.replace(data={"validation_examples": 0})
     with pytest.raises(
-        ConfigError, match=r"data\.validation_examples must be at least 1 for a grid"
+        ConfigError, match=r"validation accuracy: data\.validation_examples must be at least 1"
     ):
         sweep_grid(config, {"optim.momentum": ["0.9"]}, [0], tmp_path)
 

@@ -56,14 +56,18 @@ def test_each_is_a_single_run(whole, together, runs, tmp_path):
         assert (together / "run1" / name).exists()
 
 
-def test_too_little_memory_for_all(runs, tmp_path, monkeypatch):
+def test_too_little_memory_for_all(together, runs, tmp_path, monkeypatch):
     def exhausted(*_, **__):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\n")
 
-    monkeypatch.setattr(together_module, "load_inputs", exhausted)
+    monkeypatch.setattr(together_module, "_train", exhausted)
+    found = [Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)]
     with pytest.raises(OutOfMemory) as error:
-        train_together([Run(config, tmp_path / f"run{i}") for i, config in enumerate(runs)])
+        train_together(found)
     assert str(error.value).endswith("memory with side_by_side 2: try --side-by-side 1")
+    with pytest.raises(OutOfMemory) as error:  # the other is finished, and needs none
+        train_together([Run(runs[0], together / "run0"), found[1]])
+    assert str(error.value).endswith("memory with side_by_side 1")
 
 
 @pytest.mark.parametrize("chunks", [3, 4])  # two are an epoch
@@ -83,7 +87,7 @@ def test_at_different_steps_after_a_kill(together, runs, tmp_path):
     for i in range(2):
         again, before = results(tmp_path, i), results(together, i)
         assert again["weights_sha256"] == before["weights_sha256"]
-        assert again["side_by_side"] == 1
+        assert again["side_by_side"] == 2  # before they were killed
 
 
 def test_recipes_at_different_steps_after_a_kill(light, tmp_path):
