@@ -40,6 +40,7 @@ from cifar_jax.config_file import load_config
 from cifar_jax.errors import CifarJaxError, ConfigError
 from cifar_jax.files import describe_failure, make_folder
 from cifar_jax.runtime import environment
+from cifar_jax.runtime.compatibility import require_comparable
 from cifar_jax.runtime.compilation_cache import enable_compilation_cache
 from cifar_jax.runtime.members import groups_of
 from cifar_jax.runtime.progress import Progress
@@ -81,10 +82,7 @@ def load_trials(config: Path, trials: dict[str, list[str]], epochs: int) -> dict
             load_teacher(found[name])  # refuses before anything is trained
         except CifarJaxError as error:
             raise ConfigError(f"{name}: {error}") from error
-        if not found[name].data.validation_examples:
-            raise ConfigError(f"{name}: data.validation_examples must be at least 1, not 0")
-        if found[name].held_out != next(iter(found.values())).held_out:
-            raise ConfigError(f"{name}: must hold the same images out as {next(iter(found))}")
+        require_comparable(next(iter(found.values())), found[name], name)
         if (other := seen.setdefault(found[name].sha256, name)) != name:
             raise ConfigError(f"{name}: must differ from {other}")
     return found
@@ -155,7 +153,7 @@ def search(
         for config in configs.values()
         if (teacher := load_teacher(config))
     }
-    unfinished = log.with_name(f"{log.name}.unfinished")
+    unfinished = log.parent / f"{log.name}.unfinished"
 
     def folder(config: Config) -> Path:
         known = repr((config.sha256, teachers.get(config.sha256)))
@@ -169,7 +167,8 @@ def search(
             for group in groups_of(missing, side_by_side):
                 members = [configs[name] for name in group]
                 title = f"{', '.join(group)}: {budget} epochs"
-                with environment.memory_in_words("side_by_side", len(group)):
+                batch_size = members[0].train.batch_size
+                with environment.loop_memory_in_words(len(group), batch_size):
                     ran = run(members, title, [folder(one) for one in members], stop or Stop())
                 for name, config, figures in zip(group, members, ran, strict=True):
                     done[config.sha256] = {

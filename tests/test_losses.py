@@ -114,6 +114,12 @@ def test_classes_that_cannot_be():
     )
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(gradient[0, 1], 2 * own[1], rtol=1e-5)
+    found, gradient = jax.value_and_grad(lambda x: distillation(x, logits, temperature=2.0).sum())(
+        logits
+    )
+    np.testing.assert_allclose(found, 0, atol=1e-6)
+    np.testing.assert_allclose(gradient, np.zeros((1, 3)), atol=1e-6)
+    assert distillation(logits, student) == jnp.inf
 
 
 def test_transformations(batch):

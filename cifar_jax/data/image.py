@@ -169,7 +169,9 @@ def _to_array(image: "Image.Image") -> np.ndarray:
         ImageOps.exif_transpose(image, in_place=True)
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of a TIFF
     if image.mode.startswith("I") and (tags.get(BITS) == (12,) or tags.get(PHOTOMETRIC) == 0):
-        raise ValueError("a TIFF of more than 8 bits must have 16, of which 0 is black")
+        white = ", 0 being white" if tags.get(PHOTOMETRIC) == 0 else ""
+        text = "grey levels of a TIFF of more than 8 bits must have 16, 0 being black"
+        raise ValueError(f"{text}, not {tags[BITS][0]}{white}")
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     image = image.crop((left, top, left + side, top + side))

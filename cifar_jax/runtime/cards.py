@@ -166,12 +166,14 @@ def protocol(config: Config, results: dict[str, Any]) -> str:
     if teacher := results.get("teacher"):
         images += f", taught by a network of {teacher['parameters']:,} parameters"
     scored = "test set scored once"
-    if any(map(_longer, results["config_changes"])):
-        scored = "test set scored at the end, and maybe of the shorter run before"
+    if any(map(_may_go_on, results["config_changes"])):
+        scored = "test set scored at the end; it may also have been when the run was shorter"
     return f"{images}; {chosen}; averaged weights; no test-time augmentation; {scored}"
 
 
-def _longer(change: dict[str, Any]) -> bool:
-    old, new = change["old"], change["new"]
-    numbers = isinstance(old, int) and isinstance(new, int)
-    return change["field"] == "train.epochs" and numbers and new > old
+def _may_go_on(change: dict[str, Any]) -> bool:
+    """Whether a run that was finished, and scored, goes on by a change of its config."""
+    field, old, new = (change[name] for name in ("field", "old", "new"))
+    ended_early = isinstance(old, int) and isinstance(new, int) and new < old
+    patience = field in ("train.patience", "train.min_delta")
+    return patience or (field == "train.epochs" and not ended_early)

@@ -97,7 +97,7 @@ def require_same(config: Config) -> None:
     Where each finds the data set may differ.
 
     Raises:
-      ConfigError: in all of them, when one is not as the first.
+      ConfigError: the same in all of them, when one is not as the first.
     """
     if jax.process_count() == 1:
         return
@@ -110,10 +110,10 @@ def require_same(config: Config) -> None:
     if not found:  # of another code it might have fields that are not known here
         there = from_dict(first["config"])
         found = [str(c) for c in changes(there, config) if c.field != "data.data_dir"]
-    others = np.flatnonzero(np.asarray(process_allgather(np.int32(bool(found)))))
-    if len(others):
-        which = f"not process {others[0]}" + (f" (here {', '.join(found)})" if found else "")
-        raise ConfigError(f"all processes of a run must have its config, code and jax, {which}")
+    others = np.flatnonzero(np.asarray(process_allgather(np.int32(bool(found))))).tolist()
+    if others:
+        told = _broadcast(", ".join(found).encode(), others[0]).decode()
+        raise ConfigError(f"process {others[0]} must have what process 0 has: {told}")
 
 
 @contextlib.contextmanager
@@ -160,13 +160,14 @@ def _pack(path: Path) -> bytes:
     return content.getvalue()
 
 
-def _broadcast(content: bytes) -> bytes:
-    """Bytes of the first process, in all."""
+def _broadcast(content: bytes, source: int = 0) -> bytes:
+    """Bytes of one process, in all."""
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
     parts = np.array(divmod(len(content), 2**31), np.int32)  # jax has no int64 here
-    high, low = map(int, np.asarray(broadcast_one_to_all(parts)))
+    is_source = jax.process_index() == source
+    high, low = map(int, np.asarray(broadcast_one_to_all(parts, is_source)))
     padded = np.zeros(2**31 * high + low, np.uint8)
-    if is_first():
+    if is_source:
         padded[:] = np.frombuffer(content, np.uint8)
-    return np.asarray(broadcast_one_to_all(padded)).astype(np.uint8).tobytes()
+    return np.asarray(broadcast_one_to_all(padded, is_source)).astype(np.uint8).tobytes()

@@ -108,7 +108,7 @@ class Comparison(NamedTuple):
                     values = [results[key] for results in finished]
                     found = summarize(values) if None not in values else None
                     cells.append(f"{text(found['mean'])} ± {text(found['std'])}" if found else "")
-                rows.append([name_of(recipe), str(len(finished)), *cells])
+                rows.append([self.name_of(recipe), str(len(finished)), *cells])
         return Table(["mean ± std", "n", *columns], rows)
 
     def settings(self) -> Table:
@@ -117,7 +117,15 @@ class Comparison(NamedTuple):
             return Table(["field"], [])
         fields = [name for name in self.fields if name != "train.seed" and name not in FREE]
         rows = [[name, *(value(r[0].config, name) for r in self.recipes)] for name in fields]
-        return Table(["field", *map(name_of, self.recipes)], rows)
+        return Table(["field", *map(self.name_of, self.recipes)], rows)
+
+    def name_of(self, recipe: Sequence[Record]) -> str:
+        """The name of runs that differ in their seed alone: of their sweep, or of the first."""
+        of_sweeps = [_sweep_of(other) for other in self.recipes]
+        own = _sweep_of(recipe)
+        if own and of_sweeps.count(own) == 1:
+            return own
+        return recipe[0].name + (f" and {len(recipe) - 1} more" if len(recipe) > 1 else "")
 
 
 def compare(records: Sequence[Record]) -> Comparison:
@@ -143,10 +151,16 @@ def compare(records: Sequence[Record]) -> Comparison:
 def _remarks(found: Comparison) -> list[str]:
     """What sets runs apart besides their configs."""
     lines = [f"{record.name}: {line}" for record in found.records for line in changed(record)]
-    taught = {r.name: sha256 for r in found.records if (sha256 := teacher_sha256(r))}
-    paths = {r.config.distill.teacher for r in found.records if r.name in taught}
-    if len(set(taught.values())) > len(paths):
-        lines += [f"{name}: taught by weights of SHA-256 {taught[name][:16]}" for name in taught]
+    taught = {
+        r.name: (r.config.distill.teacher, sha256)
+        for r in found.records
+        if (sha256 := teacher_sha256(r))
+    }
+    if len(set(taught.values())) > len({path for path, _ in taught.values()}):
+        lines += [
+            f"{name}: taught by {path}, SHA-256 {sha256[:16]}"
+            for name, (path, sha256) in taught.items()
+        ]
     return lines
 
 
@@ -156,13 +170,12 @@ def value(config: Config, field: str) -> str:
     return page.plain(to_dict(config)[section][name])
 
 
-def name_of(recipe: Sequence[Record]) -> str:
-    """The name of runs that differ in their seed alone: of their sweep, or of the first."""
+def _sweep_of(recipe: Sequence[Record]) -> str:
+    """The name of the sweep that all runs are of; empty if there is none."""
     folders = [record.run.path.resolve() for record in recipe]
     if len({path.parent for path in folders}) == 1 and None not in map(seed_of, folders):
         return folders[0].parent.name + (", changed" if changed(recipe[0]) else "")
-    more = f" and {len(recipe) - 1} more" if len(recipe) > 1 else ""
-    return recipe[0].name + more
+    return ""
 
 
 def describe(found: Comparison) -> str:
@@ -209,7 +222,7 @@ def comparison_page(found: Comparison) -> str:
 def _curves(found: Comparison) -> Section:
     styles = [charts.LINES[n % len(charts.LINES)] for n in range(len(found.recipes))]
     entries = [
-        (_with_count(recipe), charts.COLORS[color], charts.CSS_LINES[style])
+        (_with_count(found.name_of(recipe), recipe), charts.COLORS[color], charts.CSS_LINES[style])
         for recipe, (color, style) in zip(found.recipes, styles, strict=True)
     ]
     drawn = {}
@@ -233,5 +246,5 @@ def _curves(found: Comparison) -> Section:
     )
 
 
-def _with_count(recipe: Sequence[Record]) -> str:
-    return f"{name_of(recipe)}, {len(recipe)} runs" if len(recipe) > 1 else name_of(recipe)
+def _with_count(name: str, recipe: Sequence[Record]) -> str:
+    return f"{name}, {len(recipe)} runs" if len(recipe) > 1 else name

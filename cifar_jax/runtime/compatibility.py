@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 from cifar_jax.config import Config, to_dict
 from cifar_jax.errors import ConfigError
 
+HOLD_OUT = {"data.source", "data.train_examples", "data.validation_examples", "data.split_seed"}
 FIXED = {  # another network, other images, or another meaning of a step: another run
-    *("data.source", "data.train_examples", "data.validation_examples", "data.split_seed"),
+    *HOLD_OUT,
     *("model.architecture", "model.stem", "model.stages", "model.blocks"),
     *("model.halvings", "model.dtype"),
     *("train.batch_size", "train.chunk_steps", "train.seed", "optim.optimizer"),
@@ -55,6 +56,26 @@ def differing(old: Config, new: Config, besides: Sequence[str] = ()) -> list[Cha
     """The fields that differ and decide a result, but for those of the sections ``besides``."""
     found = [change for change in changes(old, new) if change.field not in FREE]
     return [change for change in found if change.field.split(".")[0] not in besides]
+
+
+def require_comparable(first: Config, other: Config, name: str) -> None:
+    """Check that validation accuracies of two configs are of the same images.
+
+    Args:
+      first: of them.
+      other: of them.
+      name: of the other, for the message.
+
+    Raises:
+      ConfigError: when no images are held out, or others than by the first.
+    """
+    if not other.data.validation_examples:
+        raise ConfigError(
+            f"{name}: data.validation_examples must be at least 1 to compare by, not 0"
+        )
+    if first.held_out != other.held_out:
+        found = [change for change in changes(first, other) if change.field in HOLD_OUT]
+        raise ConfigError(f"{name}: must hold out the same images as the first: {_list(found)}")
 
 
 def check_resumable(

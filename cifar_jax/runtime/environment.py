@@ -143,6 +143,13 @@ def memory_in_words(field: str, size: int, *, option: bool = True) -> Iterator[N
         raise OutOfMemory(text) from error
 
 
+def loop_memory_in_words(runs: int, batch_size: int) -> contextlib.AbstractContextManager[None]:
+    """The same for a loop of several runs, or of one that is left."""
+    if runs > 1:
+        return memory_in_words("side_by_side", runs)
+    return memory_in_words("train.batch_size", batch_size)
+
+
 def require_device(*, gpu: bool) -> None:
     """Check that jax has a device.
 

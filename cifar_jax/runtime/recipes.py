@@ -12,9 +12,8 @@ Recipe = list[Record]
 def group(records: Sequence[Record]) -> list[Recipe]:
     """Sort runs into recipes.
 
-    Runs that differ in their seeds, and in what decides no result, have one recipe. A seed that
-    comes twice, as in a sweep on a CPU and another on a GPU, begins a recipe of its own, which gets
-    the seeds of its folder.
+    Runs that differ in their seeds, and in what decides no result, have one recipe. A sweep stays
+    together: the runs of two folders that have a seed in common, as on a CPU and on a GPU, are two.
 
     Args:
       records: of which the order decides, not the results: of the better run of each seed the mean
@@ -23,23 +22,32 @@ def group(records: Sequence[Record]) -> list[Recipe]:
     Returns:
       The recipes and the runs in each, in the order of ``records``.
     """
-    recipes: list[Recipe] = []
+    of_folders: list[Recipe] = []
     for record in records:
-        fitting = [recipe for recipe in recipes if _is_another_seed(record, recipe)]
-        beside = [r for r in fitting if r[0].run.path.parent == record.run.path.parent]
-        if fitting:
-            (beside or fitting)[0].append(record)
-        else:
-            recipes.append([record])
+        folder = record.run.path.parent
+        _add([record], [r for r in of_folders if r[0].run.path.parent == folder], of_folders)
+    recipes: list[Recipe] = []
+    for recipe in of_folders:
+        _add(recipe, recipes, recipes)
     return recipes
 
 
-def _is_another_seed(record: Record, recipe: Recipe) -> bool:
-    fields = {change.field for change in changes(recipe[0].config, record.config)}
-    alike = not fields - FREE - {"train.seed"} and changed(recipe[0]) == changed(record)
-    teachers = {teacher_sha256(other) for other in (*recipe, record)} - {None}
-    seeds = {other.config.train.seed for other in recipe}
-    return alike and len(teachers) <= 1 and record.config.train.seed not in seeds
+def _add(more: Recipe, fitting: Sequence[Recipe], recipes: list[Recipe]) -> None:
+    """Add runs to the first recipe that they have in common, without a seed in common."""
+    for recipe in fitting:
+        if _is_same(recipe, more):
+            recipe += more
+            return
+    recipes.append(more)
+
+
+def _is_same(recipe: Recipe, more: Recipe) -> bool:
+    """Whether all are of one recipe, each with a seed of its own."""
+    fields = {change.field for change in changes(recipe[0].config, more[0].config)}
+    alike = not fields - FREE - {"train.seed"} and changed(recipe[0]) == changed(more[0])
+    teachers = {teacher_sha256(record) for record in (*recipe, *more)} - {None}
+    seeds = [record.config.train.seed for record in (*recipe, *more)]
+    return alike and len(teachers) <= 1 and len(set(seeds)) == len(seeds)
 
 
 def changed(record: Record) -> list[str]:

@@ -246,7 +246,7 @@ def _again(record: Record) -> Section:
         "docs/reproducing.md says what else can be expected."
     )
     if results and (changed := results["config_changes"]):
-        steps = ", ".join(dict.fromkeys(f"{change['step']:,}" for change in changed))
-        note = f"The config was changed at step {steps}: the command alone trains another network."
+        steps = " and ".join(dict.fromkeys(f"step {change['step']:,}" for change in changed))
+        note = f"The config was changed at {steps}: the command alone trains another network."
     body += page.table([], rows, "hashes") + page.paragraph(note, "soft")
     return Section("again", "Make it again", body)

@@ -256,4 +256,5 @@ class Session:
             **facts(trainer, best if self.partial else train_state, history, chosen),
             "config_changes": self.config_changes,
             "environment_changes": self.environment_changes,
+            "side_by_side": self.side_by_side,
         }

@@ -11,6 +11,7 @@ from cifar_jax.config import Config, validate
 from cifar_jax.errors import ConfigError
 from cifar_jax.files import remove_leftovers, write_json
 from cifar_jax.overrides import override
+from cifar_jax.runtime.compatibility import require_comparable
 from cifar_jax.runtime.describe import VALIDATION
 from cifar_jax.runtime.members import groups_of
 from cifar_jax.runtime.progress import Progress
@@ -72,7 +73,7 @@ def sweep(
         raise TrainingError("; ".join(f"{run}: {why}" for run, why in failed.items()))
     _require_all(runs, folder)  # once more: another sweep may have added some
     found = _gather(runs, command)
-    write_json(folder / "sweep.json", found)
+    _write(folder / "sweep.json", found)
     columns = {"averaged weights": "ema_test_accuracy", "last weights": "test_accuracy"}
     columns[f"averaged, {found['tta']} TTA"] = "tta_accuracy"
     values = {title: [run[name] for run in found["runs"]] for title, name in columns.items()}
@@ -114,8 +115,8 @@ def sweep_grid(
       had begun, and why it failed, if it has.
 
     Raises:
-      ConfigError: for a grid without values or of a field that is a tuple, or a config without
-        validation images; and what :func:`sweep` raises.
+      ConfigError: for a grid without values or of a field that is a tuple, for points that hold
+        out no images or others than the first; and what :func:`sweep` raises.
     """
     folder, points = Path(folder), []
     for field in grid:
@@ -127,18 +128,13 @@ def sweep_grid(
         own = override(config, [w for field, word in values.items() for w in (f"--{field}", word)])
         name = ",".join(f"{field}={word}" for field, word in values.items()).replace("/", "_")
         points.append((values, folder / name, _runs(own, seeds, folder / name, point=name)))
+        require_comparable(points[0][2][0].config, own, name)
         for _, where, others in points[:-1]:
             if where.name == name or others[0].config == points[-1][2][0].config:
                 raise ConfigError(f"a grid must have each point once, not {where.name} and {name}")
     if not points:
         raise ConfigError(f"a grid needs at least one value of each field, not {dict(grid)}")
     runs = [run for *_, own in points for run in own]
-    held_out = {run.config.held_out for run in runs}
-    if len(held_out) > 1 or not min(held_out)[0]:
-        raise ConfigError(
-            "a grid is compared by validation accuracy: data.validation_examples must be at least "
-            "1, and no field that decides which images are held out can differ"
-        )
     _require_own(folder, "grid", "*=*/seed*")
     for _, where, _ in points:
         _require_own(where, "sweep")
@@ -152,14 +148,14 @@ def sweep_grid(
         row["config_changes"] = []  # of its runs, in the order of the seeds
         if why is None:
             found = _gather(own, command)
-            write_json(where / "sweep.json", found)
+            _write(where / "sweep.json", found)
             row["accuracies"] = [run[VALIDATION] for run in found["runs"]]
             row[VALIDATION] = summarize(row["accuracies"])
-            changed = (run["config_changes"] or () for run in found["runs"])
-            row["config_changes"] = list(itertools.chain.from_iterable(changed))
+            for run in found["runs"]:
+                row["config_changes"] += run["config_changes"] or ()
         rows.append(row)
     found = {"command": command, "grid": dict(grid), "seeds": list(seeds), "points": rows}
-    write_json(folder / "grid.json", found)
+    _write(folder / "grid.json", found)
     shown = {row["folder"]: row["accuracies"] for row in rows if not row["failed"]}
     if shown:
         _draw(shown, folder / "grid.png", title="Validation accuracy, averaged weights")
@@ -197,7 +193,6 @@ def _require_all(runs: Sequence[Run], folder: Path) -> None:
 def _require_own(folder: Path, name: str, runs: str = "seed*") -> None:
     """Refuse to replace a table or a picture beside which there are no runs; raises ConfigError."""
     for path in (folder / f"{name}.json", folder / f"{name}.png"):
-        remove_leftovers(path)
         if path.exists() and not any(folder.glob(f"{runs}/config.json")):
             text = f"{path} has no runs beside it, so it is no {name}'s"
             raise ConfigError(f"{text}: use another --workdir, or remove it")
@@ -252,9 +247,14 @@ def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:
     }
 
 
+def _write(path: Path, table: Mapping[str, Any]) -> None:
+    """Write a table; remove what died processes have left of it and of its picture."""
+    remove_leftovers(path, path.with_suffix(".png"))
+    write_json(path, table)
+
+
 def _draw(values: Mapping[str, Sequence[float]], path: Path, *, title: str) -> None:
     from cifar_jax.runtime.figures import save  # matplotlib takes a second to import
     from cifar_jax.runtime.spread import spread_figure
 
-    summaries = [summarize(of_one) for of_one in values.values()]
-    save(spread_figure(values, summaries, title=title), path)
+    save(spread_figure(values, [*map(summarize, values.values())], title=title), path)

@@ -103,7 +103,7 @@ def train_together(
         varied = varied_fields([one.config for one in runs])
         for step in sorted({session.step for session in sessions}, reverse=True):
             group = [session for session in sessions if session.step == step]
-            with environment.memory_in_words("side_by_side", len(group)):
+            with environment.loop_memory_in_words(len(group), group[0].config.train.batch_size):
                 found = _train(group, inputs, command, stop or Stop(), vectorized, varied)
             for session in [session for session in group if session.run.path in found]:
                 session.run.log_end(found[session.run.path])
@@ -137,8 +137,7 @@ def _train(
         if session.run.path not in failed:
             session.tell_patience()
             try:
-                shared = session.side_by_side
-                finish(session, train_state, inputs, command, side_by_side=shared)
+                finish(session, train_state, inputs, command)
             except TrainingError as error:  # figures that are not finite
                 failed[session.run.path] = str(error)
     return failed

@@ -111,10 +111,10 @@ def ends_in_log(sessions: Sequence[Session]) -> Iterator[None]:
 
 
 def finish(
-    session: Session, train_state: TrainState, inputs: Inputs, command: str, **more: Any
+    session: Session, train_state: TrainState, inputs: Inputs, command: str
 ) -> dict[str, Any]:
-    """Score a run that is over; write its pictures and its results, with ``more`` in them."""
-    results = {"command": command, **session.results(train_state, inputs), **more}
+    """Score a run that is over; write its pictures and its results."""
+    results = {"command": command, **session.results(train_state, inputs)}
     try:
         from cifar_jax.runtime.pictures import draw_pictures  # matplotlib takes a second to import
 

@@ -116,7 +116,10 @@ def refused(module, monkeypatch, capsys, tmp_path):
         ("a --model.stem '12\n", "No closing quotation"),
         ("a\nb --optim.nesterov False\n", "b: must differ from a"),
         ("a --data.validation-examples 0\n", "data.validation_examples must be at least 1"),
-        ("a\nb --data.validation-examples 20\n", "b: must hold the same images out as a"),
+        (
+            "a\nb --data.validation-examples 20\n",
+            "b: must hold out the same images as the first: data.validation_examples: ",
+        ),
         ("a --train.epochs=7\n", "a: --train.epochs: a search takes --epochs instead"),
         (
             "a --distill.teacher runs/none\n",

@@ -1,6 +1,8 @@
 """Runs side by side: order, means and what differs are those of the runs' files."""
 
+import itertools
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -106,32 +108,40 @@ def test_a_run_that_was_changed_is_a_recipe_of_its_own(make):
 
 def test_means_are_of_sweeps_and_not_of_the_better_of_two(make):
     """As on two devices: of the same config, or but for what decides no result."""
-    accuracies = {"cpu": (0.90, 0.80, 0.85), "gpu": (0.85, 0.88, 0.80, 0.83)}
-    folders = [
-        make(f"{name}/seed{seed}", accuracy, train={"seed": seed, "checkpoint_every": len(name)})
+    accuracies = {"cpu": {1: 0.90, 2: 0.80, 3: 0.85}, "gpu": {0: 0.85, 1: 0.88, 2: 0.80, 3: 0.83}}
+    records = [
+        read(make(f"{name}/seed{seed}", accuracy, train={"seed": seed}))
         for name, own in accuracies.items()
-        for seed, accuracy in enumerate(own)
+        for seed, accuracy in own.items()
     ]
-    for order in (folders, folders[::-1], [folders[i] for i in (0, 3, 1, 4, 2, 5, 6)]):
-        found = compare([read(folder) for folder in order])
-        rows = {row[0]: row[1:3] for row in found.means().rows}
-        assert rows["cpu"][0] == "3"
-        assert rows["cpu"][1].replace("\N{NO-BREAK SPACE}", "").startswith("85.00%")
-        assert rows["gpu"][0] == "4"
-        assert rows["gpu"][1].replace("\N{NO-BREAK SPACE}", "").startswith("84.00%")
-        assert [recipe[0].name for recipe in found.recipes] == ["cpu/seed0", "gpu/seed1"]
+    for order in itertools.permutations(records):
+        if random.Random(str(order)).random() < 0.02:  # a hundred of 5,040
+            found = compare(order)
+            assert [recipe[0].name for recipe in found.recipes] == ["cpu/seed1", "gpu/seed1"]
+            assert [row[:2] for row in found.means().rows] == [["cpu", "3"], ["gpu", "4"]]
+            means = [row[2].replace("\N{NO-BREAK SPACE}", "") for row in found.means().rows]
+            assert [mean.split("%")[0] for mean in means] == ["85.00", "84.00"]
+
+
+def test_seeds_in_two_folders_are_one_recipe(make):
+    found = compare([read(make(f"{s}/seed{s}", 0.5, train={"seed": s})) for s in (1, 2)])
+    assert [row[:2] for row in found.means().rows] == [["2/seed2 and 1 more", "2"]] or (
+        [row[:2] for row in found.means().rows] == [["1/seed1 and 1 more", "2"]]
+    )
 
 
 def test_seeds_that_other_weights_have_taught_are_not_averaged(make):
-    folders = [make(f"sweep/seed{n}", 0.5, train={"seed": n}) for n in range(3)]
-    for folder, sha256 in zip(folders, ("a" * 64, "a" * 64, "b" * 64), strict=True):
+    folders = [make(f"sweep/seed{n}", 0.5, train={"seed": n}) for n in range(4)]
+    for folder, sha256 in zip(folders, ("a" * 64, "a" * 64, "b" * 64, "b" * 64), strict=True):
         results = json.loads((folder / "results.json").read_text())
         teacher = {"path": "runs/teacher", "file_sha256": sha256, "parameters": 1}
         (folder / "results.json").write_text(json.dumps(results | {"teacher": teacher}))
     found = compare([read(folder) for folder in folders])
-    assert [row[1] for row in found.means().rows] == ["2"]
-    lines = [f"sweep/seed{n}: taught by weights of SHA-256 {16 * s}" for n, s in enumerate("aab")]
-    assert sorted(describe(found).splitlines()[-3:]) == lines
+    names = ["sweep/seed0 and 1 more", "sweep/seed2 and 1 more"]
+    assert [row[:2] for row in found.means().rows] == [[name, "2"] for name in names]
+    teacher = found.records[0].config.distill.teacher
+    lines = [f"sweep/seed{n}: taught by {teacher}, SHA-256 {16 * s}" for n, s in enumerate("aabb")]
+    assert describe(found).splitlines()[-4:] == lines
     same = compare([read(folder) for folder in folders[:2]])
     assert "taught" not in describe(same)
 

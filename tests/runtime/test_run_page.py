@@ -152,10 +152,19 @@ def test_a_run_that_was_changed_is_not_made_again_by_its_command(copy, tmp_path)
     change_results(copy, config_changes=[longer, longer | {"step": 1600}])
     write_run_page(copy, tmp_path / "page.html")
     text = Page(tmp_path / "page.html").text
-    assert "was changed at step 1,200, 1,600: the command alone trains another network." in text
+    assert (
+        "was changed at step 1,200 and step 1,600: the command alone trains another network."
+        in text
+    )
     assert "bit for bit" not in text
     assert "test set scored once" not in text
-    assert "test set scored at the end, and maybe of the shorter run before" in text
+    assert "test set scored at the end; it may also have been when the run was shorter" in text
+    change_results(copy, config_changes=[longer | {"old": 4}])  # it was ended early
+    write_run_page(copy, tmp_path / "page.html")
+    assert "test set scored once" in Page(tmp_path / "page.html").text
+    change_results(copy, config_changes=[longer | {"field": "train.patience", "old": 4}])
+    write_run_page(copy, tmp_path / "page.html")
+    assert "test set scored at the end" in Page(tmp_path / "page.html").text
 
 
 def test_what_users_write_is_no_markup(copy, tmp_path):

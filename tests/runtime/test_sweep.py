@@ -173,7 +173,7 @@ def test_side_by_side_gives_the_same(swept, light, tmp_path):
     again = sweep(light.replace(train={"epochs": 2}), [3, 1], tmp_path, side_by_side=2)
     for one, other in zip(found["runs"], again["runs"], strict=True):
         assert other["weights_sha256"] == one["weights_sha256"]
-        assert (one["side_by_side"], other["side_by_side"]) == (None, 2)
+        assert (one["side_by_side"], other["side_by_side"]) == (1, 2)
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -289,8 +289,14 @@ def test_a_grid_is_finished_again(gridded, light):
             {"optim.momentum": [".9", "0.8", "0.9"]},
             r"not optim\.momentum=\.9 and optim\.momentum=0\.9$",
         ),
-        ({"data.validation-examples": ["40", "20"]}, "which images are held out can differ"),
-        ({"data.split-seed": ["1", "2"]}, "which images are held out can differ"),
+        (
+            {"data.validation-examples": ["40", "20"]},
+            r"^\S+=20: must hold out the same images as the first: data\.\S+: 40 -> 20$",
+        ),
+        (
+            {"data.split-seed": ["1", "2"]},
+            r"^data\.split-seed=2: must hold out the same images .*: data\.split_seed: 1 -> 2$",
+        ),
     ],
 )
 def test_points_that_cannot_be(tiny, tmp_path, grid, message):
@@ -312,7 +318,7 @@ def test_the_table_of_a_grid(gridded):
 def test_a_grid_needs_validation_images(tiny, tmp_path):
     config = tiny.replace(data={"validation_examples": 0})
     with pytest.raises(
-        ConfigError, match=r"validation accuracy: data\.validation_examples must be at least 1"
+        ConfigError, match=r"9: data\.validation_examples must be at least 1 to compare by, not 0$"
     ):
         sweep_grid(config, {"optim.momentum": ["0.9"]}, [0], tmp_path)
 

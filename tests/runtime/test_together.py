@@ -67,7 +67,9 @@ def test_too_little_memory_for_all(together, runs, tmp_path, monkeypatch):
     assert str(error.value).endswith("memory with side_by_side 2: try --side-by-side 1")
     with pytest.raises(OutOfMemory) as error:  # the other is finished, and needs none
         train_together([Run(runs[0], together / "run0"), found[1]])
-    assert str(error.value).endswith("memory with side_by_side 1")
+    size = runs[1].train.batch_size
+    said = f"memory with train.batch_size {size}: try --train.batch-size {size // 2}"
+    assert str(error.value).endswith(said)
 
 
 @pytest.mark.parametrize("chunks", [3, 4])  # two are an epoch

@@ -131,8 +131,8 @@ def _torch(what: str) -> ModuleType:
         ) from error
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < SAFE:
         raise ConfigError(
-            f"{what} needs torch {'.'.join(map(str, SAFE))} or newer, which reads strangers' files "
-            f"safely, not {torch.__version__}: pip install -U torch, or take a .safetensors file"
+            f"{what} needs torch {'.'.join(map(str, SAFE))} or newer, not {torch.__version__}: "
+            "pip install -U torch, or take a .safetensors file"
         )
     return torch
 
