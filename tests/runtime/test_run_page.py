@@ -99,6 +99,13 @@ def test_nothing_is_fetched_and_nothing_runs(finished):
     assert "default-src 'none'" in str(finished.of("meta"))
 
 
+def test_all_colours_are_those_of_the_page(finished):
+    """Which has others where the reader's system is dark."""
+    styles = [str(attributes.get("style")) for _, attributes in finished.elements]
+    assert any("var(--paper)" in style for style in styles)
+    assert not [style for style in styles if re.search(r"#[0-9a-f]{3}", style)]
+
+
 def test_each_picture_is_described_and_each_name_is_one(finished):
     names = [a["id"] for _, a in finished.elements if "id" in a]
     assert len(names) == len(set(names))
