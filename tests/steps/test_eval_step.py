@@ -56,7 +56,7 @@ def test_what_a_network_makes_of_padding_is_left_out(padded):
     pixels = jnp.where(mask[:, None, None, None], pixels, 0)
     config = dataclasses.replace(CONFIG.augment, mean=(0.0, 0.0, 0.0))
     step = jax.jit(steps.make_eval_step(network, config))
-    found = step({}, (pixels, labels % 3, mask))["none"]
+    found = step({}, (pixels, labels % 3, mask.astype(jnp.float32)))["none"]
     assert all((value[:-3] > 0).any() and not value[-3:].any() for value in found.values())
 
 
