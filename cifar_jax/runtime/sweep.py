@@ -147,7 +147,7 @@ def sweep_grid(
         row = {"values": values, "folder": where.name, "failed": why, VALIDATION: None}
         row["config_changes"] = []  # of its runs, in the order of the seeds
         if why is None:
-            found = _gather(own, command)
+            found = _gather(own, command, VALIDATION)
             _write(where / "sweep.json", found)
             row["accuracies"] = [run[VALIDATION] for run in found["runs"]]
             row[VALIDATION] = summarize(row["accuracies"])
@@ -234,9 +234,9 @@ def _train_all(runs: Sequence[Run], side_by_side: int | None, **how: Any) -> dic
     return failed
 
 
-def _gather(runs: Sequence[Run], command: str) -> dict[str, Any]:
+def _gather(runs: Sequence[Run], command: str, *needed: str) -> dict[str, Any]:
     """What a sweep of finished runs gives."""
-    needed = (*FIGURES, "multiply_adds")
+    needed += (*FIGURES, "multiply_adds")
     results = [Workdir(run.folder).read_results(besides=needed) for run in runs]
     return {
         "command": command,

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +142,15 @@ class Workdir:
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{self.config}: not a run's config: {error}") from error
 
-    def read_results(self, *, besides: Iterable[str] = ()) -> dict[str, Any]:
-        """Read results.json; raises ConfigError when it is broken, or lacks one of ``besides``."""
+    def read_results(self, *, besides: Collection[str] = ()) -> dict[str, Any]:
+        """Read results.json; raises ConfigError if it is broken or one of ``besides`` is null."""
         try:
             results = json.loads(self.results.read_text(encoding="utf-8"))
             if missing := NEEDED.union(besides) - set(results):
                 raise ValueError(f"it has no {min(missing)}")
-            for name in (name for name in RESULTS if name in results):
-                require_kind(results[name], RESULTS[name], name)
+            for name, kind in ((name, RESULTS[name]) for name in RESULTS if name in results):
+                needed = name in besides and isinstance(kind, tuple)  # so it must not be null
+                require_kind(results[name], kind[0] if needed else kind, name)
             return results
         except (ValueError, TypeError, RecursionError) as error:
             raise ConfigError(f"{self.results}: not a run's results: {error}") from error

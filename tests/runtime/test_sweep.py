@@ -149,6 +149,17 @@ def test_results_that_lack_what_a_table_has(swept, light, tmp_path, name):
         sweep(light.replace(train={"epochs": 2}), [3], tmp_path)
 
 
+def test_a_run_of_a_grid_that_lacks_what_it_is_compared_by(gridded, light, tmp_path):
+    grid = {"optim.learning-rate": ["0.1"], "model.stem": ["8"]}
+    name = "optim.learning-rate=0.1,model.stem=8/seed3"
+    shutil.copytree(gridded[0] / name, tmp_path / name)
+    path = tmp_path / name / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"ema_validation_accuracy": None}))
+    config = light.replace(train={"epochs": 1}, optim={"nonfinite_limit": 3})
+    with pytest.raises(ConfigError, match="ema_validation_accuracy must be a number, not None"):
+        sweep_grid(config, grid, [3], tmp_path)
+
+
 @pytest.mark.parametrize("seeds", [[], [1, 2, 1]])
 def test_seeds_differ(light, tmp_path, seeds):
     with pytest.raises(ConfigError, match="seeds must be at least one and differ, not"):
