@@ -30,6 +30,9 @@ _process: dict[str, Any] = {}  # of a worker of the pool: its pipeline and its i
 
 def ours(options: argparse.Namespace) -> tuple[Callable[[], int], dict[str, Any]]:
     """A turn of our pixel pipeline, and what it runs on."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # where Albumentations computes
     from workload import Workload, environment
 
     work = Workload(batch=options.batch, steps=options.steps)

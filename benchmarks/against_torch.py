@@ -26,6 +26,9 @@ EPOCH = 45_000  # images
 
 def ours(options: argparse.Namespace) -> tuple[Callable[[], int], dict[str, Any]]:
     """A turn of the 200k recipe, and what it runs on."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # where PyTorch computes here
     from workload import Workload, environment
 
     from cifar_jax.runtime.compilation_cache import enable_compilation_cache

@@ -56,6 +56,8 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="write the compiled program here")
     parser.add_argument("--json", action="store_true", help="print one JSON object, not a line")
     options, fields = parser.parse_known_args()
+    if options.text and not options.text.parent.is_dir():
+        refuse(f"--text: {options.text.parent} must be a folder")
     jax.config.update("jax_platforms", "cpu")  # what is computed here, as the members' keys
     trainer = recipe_loop(options.recipe, options.members, fields)
     config = trainer.config

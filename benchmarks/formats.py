@@ -3,9 +3,9 @@
 Usage: python benchmarks/formats.py [--weights pretrained/200k_quick] [--batches 1,128]
     [--repeats 200] [--torch] [--json] [--out FOLDER]
 
-From uint8 images on the host to logits or probabilities on the host, all formats in turns in one
-process; benchmarks/README.md says what is measured. Needs the extra "onnx", and for --torch also
-torch (pip install torch), which the project does not depend on.
+From uint8 images on the host to logits or probabilities on the host, on a CPU, all formats in turns
+in one process; benchmarks/README.md says what is measured. Needs the extra "onnx", and for --torch
+also torch (pip install torch), which the project does not depend on.
 """
 
 import argparse
@@ -33,13 +33,18 @@ from measure import (
 from turns import cores
 
 Report = dict[str, Any]
+BURST = 10  # calls of a turn
+PAUSE = 0.1  # seconds between turns, in which threads that wait for their next call fall asleep
 Network = Callable[[Any], Any]  # images uint8 [N, 32, 32, 3] to anything on the host
 
 
 def measure(options: argparse.Namespace) -> Report:
     """Write the formats into a folder that goes again, and time them."""
+    import jax
+
     from cifar_jax.runtime import environment
 
+    jax.config.update("jax_platforms", "cpu")  # where ONNX Runtime and PyTorch compute here
     with tempfile.TemporaryDirectory() as folder:
         sizes, networks = make(options.weights, Path(folder), options.batches, options.torch)
         formats: dict[str, Report] = {name: {"bytes": size} for name, size in sizes.items()}
@@ -74,7 +79,8 @@ def make(
     from cifar_jax.runtime.formats import ENDINGS, onnx_graph, stablehlo, write
 
     net = cifar_jax.load(weights)
-    sizes = {"safetensors": sum(path.stat().st_size for path in weights.iterdir())}
+    size = sum(path.stat().st_size for path in weights.iterdir())
+    sizes = {"safetensors": size, "safetensors, plain": size}  # the same, without the C++
     readers: dict[str, Callable[[Path], Network]]
     readers = {"stablehlo": stablehlo.load, "onnx": onnx_graph.load}
     if torch:
@@ -88,7 +94,12 @@ def make(
     networks: dict[int, dict[str, Network]] = {}
     for batch in batches:  # all of a call at once
         config = net.config.replace(eval={"batch_size": batch})
-        networks[batch] = {"safetensors": net._replace(config=config).predict, **opened}
+        plain = config.replace(model={"convolutions": "plain"})
+        networks[batch] = {
+            "safetensors": net._replace(config=config).predict,
+            "safetensors, plain": net._replace(config=plain).predict,
+            **opened,
+        }
     return sizes, networks
 
 
@@ -135,11 +146,13 @@ def take_turns(networks: dict[str, Network], batch: int, repeats: int) -> dict[s
     seconds: dict[str, list[float]] = {name: [] for name in networks}
     for network in networks.values():
         network(images)
-    for _ in range(repeats):
+    for done in range(0, repeats, BURST):
         for name, network in networks.items():
-            started = time.perf_counter()
-            network(images)
-            seconds[name].append(time.perf_counter() - started)
+            time.sleep(PAUSE)
+            for _ in range(min(BURST, repeats - done)):
+                started = time.perf_counter()
+                network(images)
+                seconds[name].append(time.perf_counter() - started)
     return seconds
 
 

@@ -84,8 +84,9 @@ class Contender:
     def turn(self) -> None:
         """Let it work once."""
         assert self._process.stdin
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it is gone, which its answer tells
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         images, seconds, self.peak_bytes = self._answer()
         self.turns.append((images, seconds))
 

@@ -17,6 +17,7 @@ from cifar_jax.rng import stream_key
 from cifar_jax.runtime import environment as project
 from cifar_jax.runtime.kernels import network
 from cifar_jax.runtime.members import Members
+from cifar_jax.runtime.teacher import load_teacher
 from cifar_jax.runtime.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
@@ -193,6 +194,7 @@ def recipe_loop(recipe: str, members: int, fields: Sequence[str]) -> Trainer:
     words = [*UNTAUGHT, "--model.convolutions", "plain", *fields]
     try:
         config = load_config(ROOT / f"configs/{recipe}.py", words)
+        load_teacher(config)
     except CifarJaxError as error:
         refuse(str(error))
     if members == 1:

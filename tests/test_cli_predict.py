@@ -88,3 +88,12 @@ def test_predict_with_views(run_here, tmp_path):
         shares.append(row["classes"][0]["probability"])
         assert shares[-1] == pytest.approx(net.predict(pixels[None], mode=mode).max(), abs=1e-5)
     assert np.ptp(shares) > 1e-3
+
+
+def test_a_file_that_cannot_be_read_is_told_although_the_command_fails_later(run_here, tmp_path):
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    done = run_here("predict", tmp_path / "gone.jpg", tmp_path / "a.png", "--weights", "nowhere")
+    assert done.returncode == 2
+    first, second = done.stderr.splitlines()
+    assert first == f"main.py: {tmp_path / 'gone.jpg'}: cannot be read: No such file or directory"
+    assert second.startswith("main.py: nowhere/card.json: cannot be read: ")

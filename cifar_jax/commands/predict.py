@@ -73,26 +73,26 @@ def run(options: Options, overrides: Sequence[str], command: str) -> None:
 
     try:
         paths = find_images([to_path(word) for word in words], fail, note=note)
-    except ConfigError:
+        folders = len(failed)
+        from cifar_jax.runtime.predict import predict
+
+        interruptible()
+        prepare(gpu=options.require_gpu)
+        net = open_network(options, overrides)
+        show = _print_csv if options.csv else _print_json if options.json else _print_table
+        seen = sys.stdout.isatty() and not options.json  # rows show how far it is
+        with tqdm(
+            predict(net, paths, mode=options.tta),
+            total=len(paths),
+            unit="image",
+            leave=False,
+            disable=seen or None,
+        ) as predictions:
+            show(_likeliest(predictions, options.top, fail))
+    except BaseException:  # ends the command, with another line
         for line in failed[-1:]:
             note(line)
         raise
-    folders = len(failed)
-    from cifar_jax.runtime.predict import predict
-
-    interruptible()
-    prepare(gpu=options.require_gpu)
-    net = open_network(options, overrides)
-    show = _print_csv if options.csv else _print_json if options.json else _print_table
-    seen = sys.stdout.isatty() and not options.json  # rows show how far it is
-    with tqdm(
-        predict(net, paths, mode=options.tta),
-        total=len(paths),
-        unit="image",
-        leave=False,
-        disable=seen or None,
-    ) as predictions:
-        show(_likeliest(predictions, options.top, fail))
     if failed:
         status = ConfigError if len(failed) - folders == len(paths) else CifarJaxError
         raise status(failed[-1])

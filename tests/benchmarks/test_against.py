@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 
 import pytest
 from PIL import Image
@@ -92,3 +93,15 @@ def test_what_is_missing_is_named_in_one_line(benchmark, assert_refused, tmp_pat
 @pytest.mark.parametrize("name", ["torch", "albumentations"])
 def test_refusals_are_one_line(refusal, assert_refused, name):
     assert_refused(refusal(f"against_{name}", "--rounds", "0"), "--rounds")
+
+
+def test_a_contender_that_dies_between_its_turns_is_named(module, capsys):
+    once = "import json, sys; print(1, flush=True); sys.stdin.readline(); print('[1, 1.0, 1]')"
+    contender = module("turns").Contender("theirs", [sys.executable, "-c", once])
+    contender.wait()
+    contender.turn()
+    contender._process.wait()
+    with pytest.raises(SystemExit, match="1"):
+        contender.turn()
+    contender.close()
+    assert capsys.readouterr().err.endswith("theirs ended early, see above\n")

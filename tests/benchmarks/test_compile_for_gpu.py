@@ -43,5 +43,7 @@ def test_a_mistake_is_one_line(refusal, assert_refused):
         (("--recipe", "nothing"), "no such config file"),
         (("--members", "0"), "must be a whole number of at least 1, not '0'"),
         (("--model.dtpe", "x"), "did you mean --model.dtype"),
+        (("--distill.teacher", "nowhere"), "distill.teacher must be a folder of exported weights"),
+        (("--text", "nowhere/x"), "--text: nowhere must be a folder"),
     ):
         assert_refused(refusal("compile_for_gpu", *words), "compile_for_gpu.py: ", message)

@@ -33,7 +33,9 @@ def test_each_format(benchmark, weights, tmp_path):
     done = benchmark("formats", *words, "--json", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["formats"].keys() == {"safetensors", "stablehlo", "onnx"}
+    assert report["formats"].keys() == {
+        "safetensors", "safetensors, plain", "stablehlo", "onnx"
+    }  # fmt: skip
     size = sum(path.stat().st_size for path in weights.iterdir())
     assert report["formats"]["safetensors"]["bytes"] == size
     for found in report["formats"].values():

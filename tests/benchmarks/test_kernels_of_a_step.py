@@ -99,5 +99,6 @@ def test_a_mistake_is_one_line(refusal, assert_refused):
         (("--recipe", "nothing"), "no such config file"),
         (("--calls", "0"), "must be a whole number of at least 1, not '0'"),
         (("--model.dtpe", "x"), "did you mean --model.dtype"),
+        (("--distill.teacher", "nowhere"), "distill.teacher must be a folder of exported weights"),
     ):
         assert_refused(refusal("kernels", *words), "kernels.py: ", message)
