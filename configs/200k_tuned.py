@@ -13,7 +13,7 @@ Measured 2026-11-28 on an AMD EPYC, jax 0.10.2, float32, seeds 0 to 3, on a core
         --eval.batch-size 500
 
 Last epoch, averaged weights, no test-time augmentation: 92.97, 93.05, 92.74 and 92.62 % on the test
-set, mean 92.85 %, std 0.20 (n = 4), in 3.9 to 4.2 hours each. JSON:
+set, mean 92.84 %, std 0.20 (n = 4), in 3.9 to 4.2 hours each. JSON:
 results/2026-11-28-tuned-cutmix-200. The aim is 93.57 %, the mean of five seeds.
 
 Without CutMix, measured 2026-11-26 on one NVIDIA H200, jax 0.11.2, bfloat16, seeds 0 to 4 side by
