@@ -143,7 +143,7 @@ class Workdir:
             raise ConfigError(f"{self.config}: not a run's config: {error}") from error
 
     def read_results(self, *, besides: Collection[str] = ()) -> dict[str, Any]:
-        """Read results.json; raises ConfigError if it is broken or one of ``besides`` is null."""
+        """Read results.json; raises ConfigError if it is broken or lacks one of ``besides``."""
         try:
             results = json.loads(self.results.read_text(encoding="utf-8"))
             if missing := NEEDED.union(besides) - set(results):
